@@ -1,0 +1,56 @@
+# make demo       set up, then train a tiny model from real text and walk away with files that open everywhere
+# make test       set up, then the default tests
+# make test-all   every test: slow ones, and those that open our files in other environments
+# make lint       ruff and pyright
+# make bench      measure what the README claims; make results shows it there
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRANSFORMERS := 4.57.6 5.23.0
+CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
+PYTEST_WORKERS ?= 2
+
+.PHONY: demo setup test test-all consumers lint format bench results clean
+
+demo: setup
+	HF_HUB_OFFLINE=1 $(BIN)/stentor demo
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+
+test-all: setup consumers
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m ""
+
+# Stock transformers in environments of their own, without Stentor: they are made before the tests block the network.
+consumers: $(CONSUMERS)
+
+.venv-transformers-%/ready: tests/consumers/transformers-%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python benchmarks/readme.py --check
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/demo.py
+
+results: setup
+	$(BIN)/python benchmarks/readme.py
+
+clean:
+	rm -rf $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis

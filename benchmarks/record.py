@@ -1,0 +1,68 @@
+"""How every benchmark writes its result: `benchmarks/results/NAME.json`, from which the README's numbers are read."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from stentor.artifacts import write_file
+
+RESULTS = Path(__file__).parent / "results"
+VERSIONS_OF = ("torch", "transformers", "tokenizers", "numpy", "gguf", "xllamacpp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One measured number, and what it is measured against in the same run.
+
+    Attributes:
+        what: the quantity.
+        value: as measured.
+        unit: of the value.
+        better: `higher` or `lower`.
+        target: what it should reach; None where there is none.
+        peer: the name of what it is compared with.
+        peer_value: measured in the same run.
+    """
+
+    what: str
+    value: float
+    unit: str
+    better: str
+    target: float | None = None
+    peer: str | None = None
+    peer_value: float | None = None
+
+
+def record(name: str, claims: list[Claim]) -> Path:
+    """Write a benchmark's claims beside the others, with all that is needed to repeat it."""
+    path = RESULTS / f"{name}.json"
+    body = {
+        "name": name,
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {_cpu()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in VERSIONS_OF}},
+        "claims": [asdict(claim) for claim in claims],
+    }
+    write_file(path, json.dumps(body, indent=2) + "\n")
+    return path
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

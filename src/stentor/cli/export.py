@@ -1,0 +1,94 @@
+"""`stentor export`: a model becomes files that other programs open."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stentor.cli.output import ForceFlag, JsonFlag, answer, size, talk
+from stentor.errors import UsageError
+
+if TYPE_CHECKING:
+    from stentor.export.parity import ExportReport
+
+
+class Format(StrEnum):
+    """What to export to."""
+
+    HUGGINGFACE = "huggingface"
+    GGUF = "gguf"
+
+
+class Dtype(StrEnum):
+    """How the weights are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    Q8_0 = "q8_0"
+
+
+_DTYPES = {
+    Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
+    Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.FLOAT32),
+}
+_CONSUMERS = {Format.HUGGINGFACE: "transformers", Format.GGUF: "llama.cpp"}
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, a run folder (its best checkpoint) or a Hub id.")],
+    output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
+    *,
+    to: Annotated[Format, typer.Option(help="The format.")],
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, float32."),
+    ] = None,
+    force: ForceFlag = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Write MODEL as files that transformers or llama.cpp open, and prove it there before they are kept.
+
+    Example: stentor export runs/tiny model.gguf --to gguf --dtype q8_0
+    """
+    chosen = dtype or _DTYPES[to][0]
+    if chosen not in _DTYPES[to]:
+        raise UsageError(
+            f"--to {to.value} does not store {chosen.value}",
+            fix=f"choose --dtype from {', '.join(known.value for known in _DTYPES[to])}",
+        )
+    talk(f"writing {output} and opening it in {_CONSUMERS[to]}")
+    if to is Format.HUGGINGFACE:
+        from stentor.export.huggingface import export_huggingface
+
+        report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
+    else:
+        from stentor.export.gguf import export_gguf
+
+        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified)
+    answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _described(report: ExportReport) -> str:
+    kept = f"{report.path}: {report.format}, {report.dtype}, {size(report.size_bytes)}"
+    proof = report.proof
+    if proof is None:
+        return f"{kept}\nunverified: no consumer was installed to prove it"
+    bytes_proven = f", bytes of {proof.num_tokens:,} tokens equal" if proof.num_tokens else ""
+    return "\n".join(
+        [
+            kept,
+            f"proven in {proof.consumer}",
+            f"  token ids equal on {proof.num_strings:,} mixed strings{bytes_proven}",
+            f"  same weights, {proof.num_positions} positions: largest logit difference "
+            f"{proof.stored.max_logit_difference:.2g}, mean KL {proof.stored.mean_kl_nats:.2g} nats",
+            f"  cost of {report.dtype} against the original: mean KL {proof.original.mean_kl_nats:.2g} nats, "
+            f"largest {proof.original.max_kl_nats:.2g}",
+        ]
+    )

@@ -1,0 +1,156 @@
+"""stentor tokenizer: learn a vocabulary, turn text into ids and back, compare vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stentor.cli.output import ForceFlag, JsonFlag, answer, put, read_stdin, table
+from stentor.cli.progress import meter, show_documents
+
+app = typer.Typer(help="Learn a vocabulary, turn text into ids and back, compare vocabularies.", no_args_is_help=True)
+
+TokenizerOption = Annotated[
+    Path, typer.Option("--tokenizer", "-t", metavar="PATH", help="A folder with a tokenizer.json, or that file.")
+]
+
+
+@app.command()
+def train(
+    source: Annotated[str, typer.Argument(help="Where the text is: a file, a folder, hf:NAME or builtin:docs.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    vocab_size: Annotated[int, typer.Option(help="Tokens in all, the 3 special ones among them.")] = 8000,
+    force: ForceFlag = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Learn a byte-level BPE vocabulary from the text of SOURCE, as it stands there.
+
+    Example: stentor tokenizer train builtin:docs my-tokenizer --vocab-size 2048
+    """
+    from stentor.artifacts import refuse_existing
+    from stentor.tokenizer.bpe import train_bpe
+
+    refuse_existing(out, replace=force, kind="tokenizer")
+    tokenizer = train_bpe(_watched_texts(source, "learning a vocabulary"), vocab_size=vocab_size)
+    tokenizer.save(out, replace=force)
+    value = {"tokenizer": str(out), "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+    answer(table({"tokenizer": out, "tokens": f"{tokenizer.vocab_size:,}"}), value, as_json=json_output)
+
+
+@app.command()
+def encode(
+    tokenizer: TokenizerOption,
+    textfile: Annotated[Path | None, typer.Argument(help="The text; without one, stdin.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print the ids of a text; any bytes are kept exactly.
+
+    Example: echo hello | stentor tokenizer encode -t my-tokenizer
+    """
+    from stentor.tokenizer import Tokenizer
+
+    data = _read(textfile)
+    ids = Tokenizer.load(tokenizer).encode(data)
+    value = {"token_ids": ids, "num_tokens": len(ids), "num_bytes": len(data)}
+    answer(" ".join(map(str, ids)), value, as_json=json_output)
+
+
+@app.command()
+def decode(
+    tokenizer: TokenizerOption,
+    idfile: Annotated[Path | None, typer.Argument(help="Ids between spaces; without one, stdin.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print the text of ids, byte for byte, with no line end of its own.
+
+    Example: echo hello | stentor tokenizer encode -t my-tokenizer | stentor tokenizer decode -t my-tokenizer
+    """
+    from stentor.tokenizer import Tokenizer
+
+    loaded = Tokenizer.load(tokenizer)
+    ids = _parse_ids(_read(idfile))
+    if json_output:
+        answer("", {"text": loaded.decode(ids), "num_tokens": len(ids)}, as_json=True)
+    else:
+        put(loaded.decode_bytes(ids))
+
+
+@app.command()
+def compare(
+    tokenizers: Annotated[list[Path], typer.Argument(help="Folders with a tokenizer.json, or those files.")],
+    text: Annotated[str, typer.Option(metavar="SPEC", help="The text to measure on: a source, as for train.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Measure how many bytes a token of each tokenizer carries on the same text.
+
+    Example: stentor tokenizer compare my-tokenizer other/tokenizer.json --text builtin:docs
+    """
+    from stentor.tokenizer import Tokenizer
+    from stentor.tokenizer.measure import measure
+
+    rows: list[dict[str, Any]] = []
+    for path, tokenizer in [(path, Tokenizer.load(path)) for path in tokenizers]:
+        measured = measure(tokenizer, _watched_texts(text, f"measuring {path}"))
+        rows.append(
+            {
+                "tokenizer": str(path),
+                "vocab_size": tokenizer.vocab_size,
+                "num_documents": measured.num_documents,
+                "num_bytes": measured.num_bytes,
+                "num_tokens": measured.num_tokens,
+                "bytes_per_token": measured.bytes_per_token,
+            }
+        )
+    answer(_comparison(rows), {"text": text, "tokenizers": rows}, as_json=json_output)
+
+
+def _comparison(rows: list[dict[str, Any]]) -> str:
+    width = max(len("tokenizer"), *(len(row["tokenizer"]) for row in rows))
+    lines = [f"{'tokenizer':<{width}}  vocab size        tokens  bytes per token"]
+    for row in rows:
+        numbers = f"{row['vocab_size']:>10,}  {row['num_tokens']:>12,}  {row['bytes_per_token']:>15.3f}"
+        lines.append(f"{row['tokenizer']:<{width}}  {numbers}")
+    return "\n".join(lines)
+
+
+def _watched_texts(source: str, label: str) -> Iterator[str]:
+    """Yield the texts of a source and show on stderr how far it is; a mistake in its name is refused at once."""
+    from stentor.text.sources import open_source
+
+    documents = open_source(source)
+
+    def texts() -> Iterator[str]:
+        num_bytes = 0
+        with meter(label) as shown:
+            for count, document in enumerate(documents, start=1):
+                num_bytes += document.num_bytes
+                show_documents(shown, count, num_bytes)
+                yield document.text
+
+    return texts()
+
+
+def _read(file: Path | None) -> bytes:
+    from stentor.errors import UserError
+
+    if file is None:
+        return read_stdin()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})", fix="check the path") from None
+
+
+def _parse_ids(data: bytes) -> list[int]:
+    from stentor.errors import UserError
+
+    ids: list[int] = []
+    for word in data.split():
+        if not word.isdigit() or len(word) > 18:
+            shown = ascii(word[:40].decode(errors="replace"))
+            raise UserError(f"{shown} is no token id", fix="give whole numbers between spaces, as encode prints them")
+        ids.append(int(word))
+    return ids

@@ -1,0 +1,321 @@
+"""A recipe: everything that decides a model, in one frozen record read from one TOML file.
+
+`Recipe.load("tiny", overrides=["train.lr=2e-3"])` reads a published recipe or a path, applies overrides and
+refuses what it does not know. The resolved recipe is written beside every run, and its hash names its results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from stentor.errors import UserError, nearest_name
+from stentor.model.config import ModelConfig, padded_vocab_size
+from stentor.model.presets import preset
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+INITIALIZERS = ("normal", "truncated_normal")
+MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 259, 65_536
+_FILE_NAME = re.compile(r"[\w-][\w .+-]*")
+_TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+_RANGES: dict[str, Callable[[float], bool]] = {
+    "above zero": lambda value: value > 0,
+    "zero or above": lambda value: value >= 0,
+    "zero or above, and below one": lambda value: 0 <= value < 1,
+    "below 2**63": lambda value: value < 1 << 63,
+    "from zero to one": lambda value: 0 <= value <= 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """Where documents come from and what is kept of them.
+
+    Attributes:
+        source: a source specification, see docs/text.md; `builtin:docs` needs no download.
+        validation: `take:N` (first N documents), `hash:FRACTION`, or `file:SPEC` (a source of its own).
+        min_characters: shorter documents are dropped after cleaning.
+        max_bytes: stop after this many bytes of kept training text; 0 reads everything.
+    """
+
+    source: str = "builtin:docs"
+    validation: str = "hash:0.02"
+    min_characters: int = 200
+    max_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        _require_range("text", self, "zero or above", "min_characters", "max_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerConfig:
+    """Which vocabulary to use.
+
+    Attributes:
+        path: an existing tokenizer (folder or file); empty trains a byte-level BPE on the corpus.
+        vocab_size: tokens to learn, special tokens among them.
+        train_bytes: bytes of the corpus to learn from.
+    """
+
+    path: str = ""
+    vocab_size: int = 8000
+    train_bytes: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        _require_range("tokenizer", self, "above zero", "vocab_size", "train_bytes")
+        if not self.path and not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
+            raise UserError(
+                f"tokenizer.vocab_size is {self.vocab_size}",
+                fix=f"use {MIN_VOCAB_SIZE} (256 bytes and 3 special tokens) to {MAX_VOCAB_SIZE} (ids are two bytes)",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How the weights are learned.
+
+    Attributes:
+        tokens: tokens to process in all; a multiple of the context length. The last step may be smaller.
+        global_batch_tokens: tokens per optimizer step.
+        micro_batch_size: sequences per forward pass; their gradients are accumulated to the global batch.
+        lr: peak learning rate; reached after `warmup_steps`, then decayed along a cosine to `min_lr_ratio` of it.
+        eval_every: steps between evaluations on the held-out shard.
+        save_every: steps between checkpoints.
+        precision: `auto` is bfloat16 where the device multiplies it natively, float32 elsewhere.
+        mask_across_documents: keep attention within a document; off, as in the reference.
+    """
+
+    tokens: int = 240_001_024
+    global_batch_tokens: int = 16_384
+    micro_batch_size: int = 8
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    min_lr_ratio: float = 0.0
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    eval_every: int = 375
+    save_every: int = 375
+    precision: str = "auto"
+    initializer: str = "normal"
+    mask_across_documents: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_one_of("train.precision", self.precision, PRECISIONS)
+        _require_one_of("train.initializer", self.initializer, INITIALIZERS)
+        counts = ("tokens", "global_batch_tokens", "micro_batch_size", "eval_every", "save_every")
+        _require_range("train", self, "above zero", *counts, "lr", "epsilon", "max_grad_norm")
+        _require_range("train", self, "zero or above", "warmup_steps", "weight_decay", "seed")
+        _require_range("train", self, "zero or above, and below one", "beta1", "beta2")
+        _require_range("train", self, "from zero to one", "min_lr_ratio")
+        _require_range("train", self, "below 2**63", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The whole of a model's making: text, tokenizer, shape and training."""
+
+    name: str
+    description: str = ""
+    text: TextConfig = field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not _FILE_NAME.fullmatch(self.name):
+            raise UserError(
+                f"the recipe's name {self.name!r} cannot name its folders",
+                fix="use letters, digits, spaces, and the signs - _ + . (not in front)",
+            )
+        train, context_length = self.train, self.model.max_position_embeddings
+        for name in ("tokens", "global_batch_tokens"):
+            value = getattr(train, name)
+            if value % context_length:
+                above = -(-value // context_length) * context_length
+                raise UserError(
+                    f"train.{name} is {value}, not a multiple of the context length {context_length}",
+                    fix=f"use {above}",
+                )
+        needed = padded_vocab_size(self.tokenizer.vocab_size)
+        if not self.tokenizer.path and self.model.vocab_size < self.tokenizer.vocab_size:
+            raise UserError(
+                f"{self.tokenizer.vocab_size} tokens do not fit model.vocab_size {self.model.vocab_size}",
+                fix=f"set model.vocab_size to {needed}, or lower tokenizer.vocab_size",
+            )
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, *, overrides: Iterable[str] | dict[str, Any] = ()) -> Recipe:
+        """Read a published recipe by name, or a TOML file by path.
+
+        Args:
+            name_or_path: `tiny`, `stentor2-12m`, ... or a file that ends in .toml.
+            overrides: `["train.lr=2e-3"]` or `{"train.lr": 2e-3}`.
+
+        Raises:
+            UserError: no such recipe, a key it does not know (the nearest is suggested), a value of the wrong type.
+        """
+        table = _read_toml(name_or_path)
+        for key, value in _parse_overrides(overrides):
+            _set(table, key, value)
+        return cls.from_table(table)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Recipe:
+        """Build a recipe from nested dictionaries as TOML gives them."""
+        table = dict(table)
+        sections: dict[str, Any] = {
+            "text": _section(TextConfig(), table.pop("text", {}), "text"),
+            "tokenizer": _section(TokenizerConfig(), table.pop("tokenizer", {}), "tokenizer"),
+            "model": _model(table.pop("model", {})),
+            "train": _section(TrainConfig(), table.pop("train", {}), "train"),
+        }
+        names = {f.name for f in fields(cls)}
+        for key in table:
+            if key not in names:
+                raise UserError(f"the recipe has an unknown key {key!r}", fix=nearest_name(key, names))
+        if not table.get("name"):
+            raise UserError("the recipe has no name", fix='add a line such as: name = "my-model"')
+        texts = {key: _converted(key, value, str) for key, value in table.items()}
+        return cls(**texts, **sections)
+
+    def to_toml(self) -> str:
+        """Return the resolved recipe, every default written out, as TOML that `load` reads back."""
+        lines = [f"name = {_quoted(self.name)}", f"description = {_quoted(self.description)}"]
+        for section in ("text", "tokenizer", "model", "train"):
+            lines += ["", f"[{section}]"]
+            lines += [f"{key} = {_quoted(value)}" for key, value in asdict(getattr(self, section)).items()]
+        return "\n".join(lines) + "\n"
+
+    def hash(self) -> str:
+        """Return the SHA-256 of the resolved recipe."""
+        return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+
+def published_recipes() -> list[str]:
+    """Return the names of the recipes that ship with Stentor."""
+    return sorted(p.name[:-5] for p in resources.files("stentor.recipes").iterdir() if p.name.endswith(".toml"))
+
+
+def _read_toml(name_or_path: str | Path) -> dict[str, Any]:
+    text = str(name_or_path)
+    if not text.endswith(".toml"):
+        if text not in published_recipes():
+            raise UserError(
+                f"no recipe named {text!r}",
+                fix=f"{nearest_name(text, published_recipes())}; a file ends in .toml",
+            )
+        text_of_recipe = resources.files("stentor.recipes").joinpath(f"{text}.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text_of_recipe)
+    try:
+        return tomllib.loads(Path(text).read_text(encoding="utf-8-sig"))  # Windows editors write a mark
+    except FileNotFoundError:
+        raise UserError(f"no recipe file {text}", fix="check the path, or name a published recipe") from None
+    except OSError as error:
+        raise UserError(f"the recipe {text} cannot be read ({error.strerror})", fix="check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{text} is not valid TOML: {error}", fix="mend that line") from None
+
+
+def _parse_overrides(overrides: Iterable[str] | dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    if isinstance(overrides, dict):
+        yield from overrides.items()
+        return
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"the override {override!r} is not KEY=VALUE", fix="write it like train.lr=2e-3")
+        yield key.strip(), _parse_value(value.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """Read a TOML value; anything that is none is taken as a string, so paths need no quotes."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return table["value"] if len(table) == 1 else text
+
+
+def _set(table: dict[str, Any], dotted_key: str, value: Any) -> None:
+    *parents, last = dotted_key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{dotted_key!r} is not a key of a recipe", fix="write it like train.lr=2e-3")
+    table[last] = value
+
+
+def _model(table: Any) -> ModelConfig:
+    table = dict(_require_table(table, "model"))
+    base = preset(_converted("model.preset", table.pop("preset"), str)) if "preset" in table else ModelConfig()
+    return _section(base, table, "model")
+
+
+def _section(base: Any, table: Any, section: str) -> Any:
+    """Replace fields of `base` by those of a TOML table, checking names and types."""
+    known = {f.name: type(getattr(base, f.name)) for f in fields(base)}
+    values = {}
+    for key, value in _require_table(table, section).items():
+        if key not in known:
+            raise UserError(f"the recipe has an unknown key {section}.{key}", fix=nearest_name(key, known))
+        values[key] = _converted(f"{section}.{key}", value, known[key])
+    return replace(base, **values)
+
+
+def _require_table(value: Any, section: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{section} is a section of the recipe, not a value", fix=f"write [{section}] and its keys below"
+        )
+    return value
+
+
+def _converted(key: str, value: Any, wanted: type) -> Any:
+    """Accept a value of the wanted type, and 1e6 where a whole number is wanted."""
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is int and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not wanted:
+        raise UserError(f"{key} is {value!r}, not {_TYPE_NAMES[wanted]}", fix=f"give {_TYPE_NAMES[wanted]}")
+    if wanted is float and not math.isfinite(value):
+        raise UserError(f"{key} is {value}", fix="give a finite number")
+    if isinstance(value, str) and not _is_utf8(value):
+        raise UserError(f"{key} is {value!r}, which is not valid UTF-8", fix="use other characters")
+    return value
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _require_range(section: str, config: Any, range_name: str, *names: str) -> None:
+    for name in names:
+        if not _RANGES[range_name](value := getattr(config, name)):
+            raise UserError(f"{section}.{name} is {value}", fix=f"use a number {range_name}")
+
+
+def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{key} is {value!r}", fix=nearest_name(value, known))
+
+
+def _quoted(value: str | float | bool) -> str:
+    """Write a value as TOML: JSON's strings, numbers and booleans are TOML's too, but for one raw character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

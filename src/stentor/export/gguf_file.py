@@ -1,0 +1,171 @@
+"""Write a model as one GGUF file, as llama.cpp reads it.
+
+Written directly: llama.cpp's converter recognises a tokenizer by a hash of the ids it gives for a test string, and
+so refuses every newly trained vocabulary. The same model under the same name gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+from numpy.typing import NDArray
+
+from stentor.errors import UserError
+from stentor.export.quantize import encode, stored_type
+from stentor.model.config import ModelConfig
+from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
+from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.bpe import LLAMA3_PATTERN
+
+_FILE_TYPES = {
+    "float32": LlamaFileType.ALL_F32,
+    "float16": LlamaFileType.MOSTLY_F16,
+    "q8_0": LlamaFileType.MOSTLY_Q8_0,
+}
+_TOP_NAMES = {EMBEDDING: "token_embd", FINAL_NORM: "output_norm", HEAD: "output"}
+_LAYER_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def write_gguf(
+    path: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    tokenizer: Tokenizer,
+    *,
+    dtype: str,
+    name: str,
+) -> None:
+    """Write a model to `path`, a partial file that the caller renames once it is proven.
+
+    Args:
+        path: the file.
+        config: the model's sizes.
+        tensors: all tensors under Hugging Face's names, float32; a tied head is left out.
+        tokenizer: byte-level BPE.
+        dtype: `float32`, `float16` or `q8_0`, of the matrices.
+        name: what llama.cpp shows as the model's name.
+    """
+    writer = GGUFWriter(path, config.carrier)
+    try:
+        writer.add_type("model")
+        writer.add_name(name)
+        _add_sizes(writer, config, dtype)
+        _add_tokenizer(writer, tokenizer, config.vocab_size)
+        for gguf_name, values in gguf_tensors(config, tensors):
+            # Float types are told by the array's own dtype; only blocks need to be named.
+            kind = stored_type(values.shape, dtype)
+            raw = kind if kind is GGMLQuantizationType.Q8_0 else None
+            writer.add_tensor(gguf_name, encode(values, dtype), raw_dtype=raw)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def gguf_tensors(
+    config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield each tensor under llama.cpp's name, in its layout."""
+    for name, values in tensors.items():
+        if name == HEAD and config.tie_word_embeddings:
+            continue
+        if config.carrier == "llama":
+            values = _interleaved(name, values, config)
+        yield gguf_name(name), values
+
+
+def gguf_name(name: str) -> str:
+    """Return llama.cpp's name for a tensor of Hugging Face's name."""
+    if name in _TOP_NAMES:
+        return f"{_TOP_NAMES[name]}.weight"
+    _, _, layer, part = name.removesuffix(".weight").split(".", 3)
+    return f"blk.{layer}.{_LAYER_NAMES[part]}.weight"
+
+
+def _interleaved(name: str, values: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:
+    """Reorder the rows of query and key projections for llama.cpp's Llama.
+
+    Hugging Face rotates the pair (i, i + H/2) of each head, llama.cpp's `llama` the pair (2i, 2i + 1). Its `qwen3`
+    rotates as Hugging Face does.
+    """
+    if ".q_proj." in name:
+        heads = config.num_attention_heads
+    elif ".k_proj." in name:
+        heads = config.num_key_value_heads
+    else:
+        return values
+    halves = values.reshape(heads, 2, config.head_dim // 2, values.shape[1])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+
+
+def _add_sizes(writer: GGUFWriter, config: ModelConfig, dtype: str) -> None:
+    writer.add_file_type(_FILE_TYPES[dtype])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, num_rows: int) -> None:
+    """Describe the vocabulary; embedding rows without a token are named [PADi] and marked unused."""
+    description = json.loads(tokenizer.files()["tokenizer.json"])
+    if not _has_llama3_words(description["pre_tokenizer"]):
+        raise UserError(
+            "the model's tokenizer cuts words in another way than Llama 3's, the only one that Stentor writes as GGUF",
+            fix="use a model with a tokenizer made by: stentor tokenizer train",
+        )
+    tokens, types = _tokens(description, num_rows)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(merge) for merge in description["model"]["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)
+
+
+def _tokens(description: dict[str, Any], num_rows: int) -> tuple[list[str], list[int]]:
+    tokens = [f"[PAD{row}]" for row in range(num_rows)]
+    types = [int(TokenType.UNUSED)] * num_rows
+    for token, token_id in description["model"]["vocab"].items():
+        tokens[token_id], types[token_id] = token, int(TokenType.NORMAL)
+    for special in description["added_tokens"]:
+        tokens[special["id"]], types[special["id"]] = special["content"], int(TokenType.CONTROL)
+    return tokens, types
+
+
+def _has_llama3_words(pre_tokenizer: dict[str, Any]) -> bool:
+    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
+    return patterns == [LLAMA3_PATTERN]

@@ -1,0 +1,32 @@
+"""Child process: open a model folder as any user of transformers would, and say what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stentor.export.consumer import Answer, Question, reply
+
+
+def answer(question: Question) -> Answer:
+    """Load the folder with plain `from_pretrained` and compute ids and logits, in float32."""
+    import torch
+    import transformers
+
+    # Typed as a model alone; with a loading report it is a pair.
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(question.path, output_loading_info=True)
+    model, loading = loaded
+    tokenizer = transformers.AutoTokenizer.from_pretrained(question.path)
+    with torch.inference_mode():
+        logits_TV = model.float().eval()(torch.tensor([question.window])).logits[0]
+    facts = {
+        "version": transformers.__version__,
+        "loading": {kind: sorted(map(str, entries)) for kind, entries in loading.items() if entries},
+        "ids": [tokenizer(text)["input_ids"] for text in question.strings],
+    }
+    return Answer(facts, logits_TV[question.positions].numpy().astype(np.float32))
+
+
+if __name__ == "__main__":
+    reply(answer)

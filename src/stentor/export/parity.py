@@ -1,0 +1,113 @@
+"""How far an export, as its consumer reads it, is from our own model; and the limits it must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stentor.errors import UserError
+
+NOT_KEPT = "nothing was kept; this is a fault of the export, please report it with the model's config.json"
+_SHOWN_IDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Distance between two models' predictions of the next token at the same positions.
+
+    Attributes:
+        max_logit_difference: largest difference of any two logits, after each position's mean is removed.
+        mean_kl_nats: Kullback-Leibler divergence KL(ours || theirs), averaged over positions.
+        max_kl_nats: the same at the worst position.
+    """
+
+    max_logit_difference: float
+    mean_kl_nats: float
+    max_kl_nats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the consumer was seen to do with an export.
+
+    Attributes:
+        consumer: the program and its version.
+        num_strings: strings whose token ids were equal.
+        num_tokens: tokens whose bytes were equal; zero where the consumer does not tell them.
+        num_positions: positions whose next-token distribution was compared, each over the whole vocabulary.
+        stored: against our model with the same stored weights and the consumer's rounding: is the file right?
+        original: against the model that was exported, in float32: what does this dtype cost?
+    """
+
+    consumer: str
+    num_strings: int
+    num_tokens: int
+    num_positions: int
+    stored: Agreement
+    original: Agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """An export that was kept; `proof` is None where no consumer was installed to prove it."""
+
+    path: str
+    format: str
+    dtype: str
+    size_bytes: int
+    proof: Proof | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, and `verified`."""
+        return {**asdict(self), "verified": self.proof is not None}
+
+
+def compare_logits(ours_PV: NDArray[np.float32], theirs_PV: NDArray[np.float32]) -> Agreement:
+    """Compare logits, or log-probabilities, at P positions over a vocabulary of V.
+
+    A position's constant offset cannot be told from log-probabilities and does not change them; it is left out.
+    """
+    ours, theirs = ours_PV.astype(np.float64), theirs_PV.astype(np.float64)
+    difference = (ours - ours.mean(axis=1, keepdims=True)) - (theirs - theirs.mean(axis=1, keepdims=True))
+    log_p, log_q = _log_softmax(ours), _log_softmax(theirs)
+    kl_P = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return Agreement(float(np.abs(difference).max()), float(kl_P.mean()), float(kl_P.max()))
+
+
+def require_equal_ids(
+    strings: Sequence[str], ours: Sequence[list[int]], theirs: Sequence[list[int]], *, consumer: str
+) -> None:
+    """Refuse an export whose consumer turns a string into other token ids than we do.
+
+    Raises:
+        UserError: how many strings differ, and the first of them.
+    """
+    different = [index for index in range(len(strings)) if ours[index] != theirs[index]]
+    if different:
+        first = different[0]
+        raise UserError(
+            f"{consumer} gives other token ids for {len(different)} of {len(strings)} strings, the first being "
+            f"{strings[first]!r:.200}: ours {_shown(ours[first])}, theirs {_shown(theirs[first])}",
+            fix=NOT_KEPT,
+        )
+
+
+def require_within(what: str, value: float, limit: float, *, consumer: str) -> None:
+    """Refuse an export whose distance `what` is above its limit, or not a number."""
+    if not value <= limit:
+        raise UserError(
+            f"{consumer} disagrees with the model: {what} is {value:.3g}, at most {limit:.3g}", fix=NOT_KEPT
+        )
+
+
+def _log_softmax(logits_PV: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits_PV - logits_PV.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _shown(ids: list[int]) -> str:
+    return str(ids) if len(ids) <= _SHOWN_IDS else f"{str(ids[:_SHOWN_IDS])[:-1]}, ...]"

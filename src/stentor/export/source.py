@@ -1,0 +1,116 @@
+"""The model an export starts from, and our own side of its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from stentor.errors import UserError, nearest_name
+from stentor.export.consumer import Question
+from stentor.model.config import ModelConfig
+from stentor.model.folder import build_model, read_model_folder
+from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.probes import mixed_strings
+
+NUM_STRINGS = 10_000
+NUM_POSITIONS = 64
+_PROBE_SEED = 0
+_LONGEST_WINDOW = 1024
+_FLOAT16_MAX = 65_504.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A whole model: sizes, float32 tensors under Hugging Face's names, and its tokenizer."""
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenizer
+
+
+def read_source(model: str | Path, *, dtype: str) -> Source:
+    """Read the model to export and refuse what no exported file could hold.
+
+    Args:
+        model: a model folder, a run folder or a Hub id.
+        dtype: of the exported weights.
+
+    Raises:
+        UserError: it is no whole model, has no tokenizer, or has weights beyond the range of float16.
+    """
+    folder = read_model_folder(model)
+    tokenizer = folder.require_tokenizer()
+    if dtype == "float16":
+        for name, tensor in folder.tensors.items():
+            if (largest := float(tensor.abs().max())) > _FLOAT16_MAX:
+                raise UserError(
+                    f"{folder.path}: {name} holds {largest:.4g}, beyond float16's {_FLOAT16_MAX:.0f}",
+                    fix="pass --dtype float32",
+                )
+    return Source(folder.config, folder.tensors, tokenizer)
+
+
+def require_dtype(dtype: str, known: tuple[str, ...], *, target: str) -> None:
+    """Refuse a dtype that a format does not have."""
+    if dtype not in known:
+        raise UserError(f"{target} files have no dtype {dtype!r} here", fix=nearest_name(dtype, known))
+
+
+def make_question(source: Source, path: Path) -> Question:
+    """Return what a consumer is asked: 10,000 mixed strings, and positions spread over a window of the context."""
+    strings = list(mixed_strings(NUM_STRINGS, _PROBE_SEED))
+    window: list[int] = []
+    length = min(source.config.max_position_embeddings, _LONGEST_WINDOW) - 1
+    for text in strings:
+        window += source.tokenizer.encode(text)
+        if len(window) >= length:
+            break
+    window = window[:length]
+    positions = sorted({int(position) for position in np.linspace(0, len(window) - 1, NUM_POSITIONS)})
+    return Question(str(path), strings, window, positions, source.tokenizer.encode("a")[0])
+
+
+def our_logits(
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    question: Question,
+    *,
+    rounding: Callable[[Tensor], Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Return our network's logits [positions, vocabulary].
+
+    Args:
+        config: the model's sizes.
+        tensors: its weights under Hugging Face's names.
+        question: the window and the positions.
+        rounding: what the consumer does to the input of every matrix product.
+    """
+    model = build_model(config, tensors, origin="the model to export")
+    with torch.inference_mode(), _RoundedProducts(rounding) if rounding else nullcontext():
+        logits_TV = model(torch.tensor([question.window]))[0]
+    return logits_TV[question.positions].numpy()
+
+
+class _RoundedProducts(TorchFunctionMode):
+    """Round the activations that enter every linear layer, as a consumer with narrow arithmetic does."""
+
+    def __init__(self, rounding: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._rounding = rounding
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear:
+            args = (self._rounding(args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,1 @@
+"""Stage 4: the network in torch, its sizes, its names and its folder on disk."""

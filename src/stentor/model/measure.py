@@ -1,0 +1,144 @@
+"""How well a model predicts a stretch of token ids: nats per token and bits per byte, defined once for everyone.
+
+Documents stand in file order with an EOS after each, and one before the first. Windows of the context length do
+not overlap; each token is scored once; the nats of EOS are kept and its bytes are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stentor.errors import UserError
+from stentor.model.llama import Llama
+from stentor.model.loss import IGNORED_LABEL, token_nats
+
+_EARLIER = "use an earlier checkpoint, or train again with a lower train.lr"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model's loss on a text.
+
+    Attributes:
+        loss_nats: mean per token, EOS counted.
+        perplexity: exp(loss_nats); comparable only between models of one tokenizer.
+        bits_per_byte: comparable between all models.
+        num_tokens: scored tokens.
+        num_bytes: UTF-8 bytes of the raw text.
+    """
+
+    loss_nats: float
+    perplexity: float
+    bits_per_byte: float
+    num_tokens: int
+    num_bytes: int
+
+    @classmethod
+    def from_total(cls, total_nats: float, *, num_tokens: int, num_bytes: int) -> Evaluation:
+        """Derive all numbers from the summed loss."""
+        loss_nats = total_nats / num_tokens
+        perplexity = math.exp(loss_nats) if loss_nats < 700 else math.inf
+        return cls(loss_nats, perplexity, bits_per_byte(total_nats, num_bytes), num_tokens, num_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as `--json` prints them."""
+        return asdict(self)
+
+
+def bits_per_byte(total_nats: float, num_bytes: int) -> float:
+    """Convert summed cross-entropy to bits per UTF-8 byte, comparable across tokenizers.
+
+    Args:
+        total_nats: sum of -ln p(token) over the whole text, not the mean.
+        num_bytes: bytes of that same text before tokenization; above 0.
+
+    Raises:
+        ValueError: the text is empty, so the ratio has no meaning.
+    """
+    if num_bytes <= 0:
+        raise ValueError("bits_per_byte needs at least one byte of text")
+    return total_nats / (math.log(2) * num_bytes)
+
+
+def measure(
+    model: Llama,
+    token_ids: np.ndarray,
+    *,
+    num_bytes: int,
+    eos_token_id: int,
+    batch_size: int = 16,
+    autocast_dtype: torch.dtype | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Score every token of a stream once.
+
+    Args:
+        model: the network, on any device.
+        token_ids: ids of all documents [num_tokens], each document followed by EOS; memory-mapped or not.
+        num_bytes: UTF-8 bytes of the documents' raw text.
+        eos_token_id: stands before the first document.
+        batch_size: windows per forward pass; changes the speed only.
+        autocast_dtype: compute type of matrix products; None is the weights' own.
+        on_progress: called with (tokens scored, tokens in all).
+
+    Returns:
+        The evaluation, with its sum in float64.
+
+    Raises:
+        UserError: the loss is not a number.
+    """
+    total_nats, scored = 0.0, 0
+    for nats in stream_nats(
+        model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size, autocast_dtype=autocast_dtype
+    ):
+        total_nats += float(nats.sum())
+        scored += len(nats)
+        if on_progress:
+            on_progress(scored, len(token_ids))
+    if not math.isfinite(total_nats):
+        raise UserError(f"the model's loss is {total_nats}: its weights have left the range of numbers", fix=_EARLIER)
+    return Evaluation.from_total(total_nats, num_tokens=scored, num_bytes=num_bytes)
+
+
+def stream_nats(
+    model: Llama,
+    token_ids: np.ndarray,
+    *,
+    eos_token_id: int,
+    batch_size: int = 16,
+    autocast_dtype: torch.dtype | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield -ln p of each token of a stream in order, float64, some windows at a time; arguments as in `measure`."""
+    device = model.embedding_VD.device
+    for inputs_BT, targets_BT in _windows(token_ids, model.config.max_position_embeddings, eos_token_id, batch_size):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None),
+        ):
+            nats_BT = token_nats(model, inputs_BT.to(device), targets_BT.to(device))
+        yield nats_BT[targets_BT.to(device) != IGNORED_LABEL].double().cpu().numpy()
+
+
+def _windows(
+    token_ids: np.ndarray, context_length: int, eos_token_id: int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets [B, T] that cover the stream once; the last window is padded with ignored targets."""
+    span = context_length * batch_size
+    previous = eos_token_id
+    for start in range(0, len(token_ids), span):
+        targets = np.asarray(token_ids[start : start + span], dtype=np.int64)
+        inputs = np.concatenate(([previous], targets[:-1]))
+        previous = int(targets[-1])
+        padding = -len(targets) % context_length if len(targets) > context_length else 0
+        inputs = np.pad(inputs, (0, padding), constant_values=eos_token_id)
+        targets = np.pad(targets, (0, padding), constant_values=IGNORED_LABEL)
+        width = min(len(targets), context_length)
+        yield torch.from_numpy(inputs).view(-1, width), torch.from_numpy(targets).view(-1, width)

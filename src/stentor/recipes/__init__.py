@@ -1,0 +1,1 @@
+"""Recipes that ship with Stentor, each a TOML file read by name."""

@@ -1,0 +1,1 @@
+"""Stage 1: sources become clean documents, split into training and held-out text."""

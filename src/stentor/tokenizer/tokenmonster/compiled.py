@@ -1,0 +1,49 @@
+"""How every kernel here is compiled: without the interpreter's lock, and kept on the disk where one may write.
+
+Kernels are fast only while no reference is counted within their loops: arrays are taken out of named tuples before
+the loop, and what the loop calls is `inlined`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Int: TypeAlias = Any
+"""An integer within a kernel: Python's own or one of numpy's, a machine word in either case."""
+Bytes: TypeAlias = NDArray[np.uint8]
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function on its first call, or load what an earlier process compiled.
+
+    Where neither the package's folder nor the user's cache may be written, it is compiled again in every process.
+    """
+    try:
+        compiled: Any = njit(nogil=True, cache=True)(function)
+        # What is cached knows only the file of the kernel itself; it must not outlive a change of what is inlined.
+        compiled._cache._cache_file._source_stamp = _stamp()
+    except (RuntimeError, AttributeError):  # "cannot cache function ...: no locator available"
+        return njit(nogil=True)(function)
+    return compiled
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function into the kernels that call it."""
+    return njit(nogil=True, inline="always")(function)
+
+
+@cache
+def _stamp() -> str:
+    """Return a digest of every file that a kernel may be made of."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

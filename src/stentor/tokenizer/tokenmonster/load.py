@@ -1,0 +1,46 @@
+"""Open a TokenMonster vocabulary: a file, a folder that carries one, or a published name."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from stentor.artifacts import MANIFEST_NAME, read_manifest
+from stentor.errors import CorruptArtifactError, UserError
+from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
+from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab, read_vocab
+
+PREFIX, SUFFIX = "tokenmonster:", ".vocab"
+
+
+def is_tokenmonster(path_or_name: str | Path) -> bool:
+    """Whether this names a TokenMonster vocabulary, and nothing else that Stentor opens."""
+    path = Path(path_or_name)
+    if str(path_or_name).startswith(PREFIX) or path.suffix == SUFFIX:
+        return True
+    return path.is_dir() and not (path / "tokenizer.json").exists() and any(path.glob(f"*{SUFFIX}"))
+
+
+def load_tokenmonster(path_or_name: str | Path) -> TokenMonsterTokenizer:
+    """Open a .vocab file, a folder that holds one, or a name such as `tokenmonster:english-8000-balanced-v1`.
+
+    Raises:
+        UserError: it is not there, or cannot be fetched.
+        CorruptArtifactError: it breaks a rule, or was altered since its folder was sealed.
+    """
+    name = str(path_or_name)
+    if name.startswith(PREFIX):
+        from stentor.tokenizer.tokenmonster.hub import fetch_vocab
+
+        return TokenMonsterTokenizer(read_vocab(fetch_vocab(name.removeprefix(PREFIX))))
+    path = Path(path_or_name)
+    if path.is_dir():
+        path, *others = sorted(path.glob(f"*{SUFFIX}"))
+        if others:
+            raise UserError(f"{path.parent} holds several vocabularies", fix=f"pass one of them, such as {path}")
+    vocab = read_vocab(path)
+    if (path.parent / MANIFEST_NAME).is_file():
+        sealed = read_manifest(path.parent).files.get(path.name)
+        if sealed and sealed[1] != hashlib.sha256(pack_vocab(vocab)).hexdigest():
+            raise CorruptArtifactError(f"{path} does not match its checksum", fix="make this artifact again")
+    return TokenMonsterTokenizer(vocab)

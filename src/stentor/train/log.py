@@ -1,0 +1,52 @@
+"""The run's log: one JSON object a line, and the same records to whoever watches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stentor.artifacts import append_line, write_file
+
+LOG_NAME = "log.jsonl"
+Record = dict[str, Any]
+Observer = Callable[[Record], None]
+
+
+class TrainingLog:
+    """Appends records to `log.jsonl` and shows them to an observer.
+
+    Args:
+        run_dir: the run's folder.
+        observer: called with every record, in order.
+    """
+
+    def __init__(self, run_dir: Path, observer: Observer | None) -> None:
+        self._path = run_dir / LOG_NAME
+        self._observer = observer
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Write and show one record."""
+        record: Record = {"kind": kind, **fields}
+        append_line(self._path, json.dumps(record))
+        if self._observer:
+            self._observer(record)
+
+    def note(self, message: str) -> None:
+        """Tell the user something in a sentence."""
+        self.record("note", message=message)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after update `step`, which a resumed run is about to make again."""
+        if not self._path.exists():
+            return
+        kept = [line for line in self._path.read_bytes().splitlines() if _is_up_to(line, step)]
+        write_file(self._path, b"".join(line + b"\n" for line in kept))
+
+
+def _is_up_to(line: bytes, step: int) -> bool:
+    try:
+        return json.loads(line).get("step", 0) <= step
+    except (ValueError, AttributeError, TypeError):
+        return False  # the line a crash cut short

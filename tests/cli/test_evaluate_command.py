@@ -1,0 +1,99 @@
+"""stentor evaluate: numbers under their documented names, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stentor.artifacts import write_file
+from stentor.evaluate.baselines import baselines
+from stentor.evaluate.text import evaluate
+from stentor.model.folder import read_model_folder, resolve_model
+
+
+def test_json_holds_the_evaluation_and_the_baselines(cli, world):
+    value = cli("evaluate", world.run, world.text, "--json").value
+    texts = [json.loads(line)["text"] for line in world.text.read_text().splitlines()]
+    tokenizer = read_model_folder(world.run).require_tokenizer()
+    assert value == {
+        **evaluate(world.run, texts).to_dict(),
+        **baselines(texts, tokenizer).to_dict(),
+        "model": str(resolve_model(world.run)),
+        "vocab_size": 320,
+    }
+    assert {"loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes"} <= value.keys()
+    assert value["num_bytes"] == sum(len(text.encode()) for text in texts)
+
+
+def test_the_log_and_the_evaluation_of_the_held_out_file_agree(cli, world):
+    held_out = world.data / "corpus" / "validation.jsonl.zst"
+    value = cli("evaluate", world.run, held_out, "--no-baselines", "--json").value
+    logged = cli("train", world.recipe, "--data", world.data, "--run", world.run, "--json").value
+    for name in ("num_tokens", "num_bytes"):
+        assert value[name] == logged[name]
+    assert value["bits_per_byte"] == pytest.approx(logged["bits_per_byte"], rel=5e-3)  # trained in bfloat16, maybe
+
+
+def test_text_names_the_units(cli, world):
+    outcome = cli("evaluate", world.run, world.text)
+    assert outcome.code == 0
+    for words in ("nats/token", "perplexity", "bits per byte", "xz -9e", "gzip -9", "unigram", "320-token vocabulary"):
+        assert words in outcome.out
+    without = cli("evaluate", world.run, world.text, "--no-baselines")
+    assert "gzip" not in without.out
+    assert "bits per byte" in without.out
+
+
+def test_a_checkpoint_and_its_run_give_the_same_numbers(cli, world):
+    by_run, by_folder = (
+        cli("evaluate", model, world.text, "--no-baselines", "--json").value
+        for model in (world.run, resolve_model(world.run))
+    )
+    assert by_run == by_folder
+
+
+@pytest.mark.parametrize("text", ["a.txt", "folder", "folder/*.txt"])
+def test_any_source_is_a_text(cli, world, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "folder/b.txt", "folder/c.txt"):
+        write_file(tmp_path / name, "A cat saw the moon.")
+    value = cli("evaluate", world.run, text, "--no-baselines", "--json").value
+    assert value["num_bytes"] == 19 * (1 if text == "a.txt" else 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "said"),
+    [
+        ("nowhere", "TEXT", ["there is no model nowhere", "pass a model folder"]),
+        ("RUN", "nowhere.txt", ["no such file or folder: nowhere.txt"]),
+        ("RUN", "empty.txt", ["there is no text to evaluate on"]),
+        ("RUN", "blank.jsonl", ["there is no text to evaluate on"]),
+        ("RUN", "picture.png", ["cannot tell how to read picture.png"]),
+        ("empty", "TEXT", ["empty"]),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(cli, world, tmp_path, monkeypatch, model, text, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty.txt", "picture.png"):
+        write_file(tmp_path / name, "")
+    write_file(tmp_path / "blank.jsonl", '{"text": ""}\n')
+    (tmp_path / "empty").mkdir()
+    names = {"RUN": world.run, "TEXT": world.text}
+    cli("evaluate", names.get(model, model), names.get(text, text)).fails(3, *said)
+
+
+def test_a_model_without_its_tokenizer_is_refused(cli, world, tmp_path):
+    folder = resolve_model(world.run)
+    for name in ("config.json", "model.safetensors"):
+        write_file(tmp_path / name, (folder / name).read_bytes())
+    cli("evaluate", tmp_path, world.text).fails(3, "has no tokenizer.json")
+
+
+def test_damaged_weights_are_refused(cli, world, tmp_path):
+    folder = resolve_model(world.run)
+    for path in folder.iterdir():
+        if path.name != "manifest.json":
+            write_file(tmp_path / path.name, path.read_bytes())
+    write_file(tmp_path / "model.safetensors", (folder / "model.safetensors").read_bytes()[:-5])
+    cli("evaluate", tmp_path, world.text).fails(3, "model.safetensors is damaged")

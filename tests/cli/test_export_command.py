@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+from stentor.artifacts import staged_directory, verify_directory
+from stentor.cli.main import main
+from stentor.export import gguf, huggingface, source
+from stentor.export.parity import Agreement, ExportReport, Proof
+from stentor.model.config import ModelConfig
+from stentor.model.folder import write_model_folder
+from stentor.model.names import expected_shapes
+from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.probes import mixed_strings
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs the command line and gives its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["stentor", "export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    tokenizer = train_bpe(mixed_strings(200, seed=3), vocab_size=380)
+    config = ModelConfig(
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=64,
+    )
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in expected_shapes(config).items()}
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    with staged_directory(folder, kind="model") as staging:
+        write_model_folder(staging, config, tensors, tokenizer)
+    return folder
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Stand in for the exports and note how they are called."""
+    calls = []
+    agreement = Agreement(0.25, 1e-7, 2e-6)
+    proof = Proof(
+        consumer="a consumer 1.0",
+        num_strings=10_000,
+        num_tokens=380,
+        num_positions=64,
+        stored=agreement,
+        original=agreement,
+    )
+
+    def stand_in(format_name):
+        def export(model, output, **options):
+            calls.append((format_name, model, str(output), options))
+            proven = None if options["unverified"] else proof
+            return ExportReport(
+                path=str(output), format=format_name, dtype=options["dtype"], size_bytes=1_234_567, proof=proven
+            )
+
+        return export
+
+    monkeypatch.setattr(gguf, "export_gguf", stand_in("gguf"))
+    monkeypatch.setattr(huggingface, "export_huggingface", stand_in("huggingface"))
+    return calls
+
+
+def test_a_real_export_prints_what_was_proven(run, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "NUM_STRINGS", 50)
+    code, out, err = run(model, tmp_path / "m.gguf", "--to", "gguf", "--dtype", "q8_0", "--json")
+    assert code == 0, err
+    body = json.loads(out)
+    assert body["verified"] is True
+    assert body["proof"]["num_strings"] == 50
+    assert body["size_bytes"] == (tmp_path / "m.gguf").stat().st_size
+    assert "opening it in llama.cpp" in err
+
+
+def test_text_names_the_numbers(run, called):
+    code, out, _ = run("run", "m.gguf", "--to", "gguf")
+    assert code == 0
+    assert called == [("gguf", "run", "m.gguf", {"dtype": "float16", "replace": False, "unverified": False})]
+    assert "m.gguf: gguf, float16, 1.2 MB" in out
+    assert "proven in a consumer 1.0" in out
+    assert "token ids equal on 10,000 mixed strings, bytes of 380 tokens equal" in out
+    assert "64 positions: largest logit difference 0.25, mean KL 1e-07 nats" in out
+    assert "cost of float16 against the original: mean KL 1e-07 nats, largest 2e-06" in out
+
+
+def test_options_reach_the_export(run, called):
+    code, out, _ = run("m", "o", "--to", "huggingface", "--dtype", "bfloat16", "--force", "--unverified")
+    assert code == 0
+    assert called == [("huggingface", "m", "o", {"dtype": "bfloat16", "replace": True, "unverified": True})]
+    assert "unverified: no consumer was installed to prove it" in out
+
+
+def test_default_dtype_of_a_folder_is_float32(run, called):
+    run("m", "o", "--to", "huggingface")
+    assert called[0][3]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(("to", "dtype"), [("huggingface", "q8_0"), ("gguf", "bfloat16")])
+def test_a_dtype_the_format_does_not_store_is_a_usage_error(run, called, to, dtype):
+    code, out, err = run("m", "o", "--to", to, "--dtype", dtype)
+    assert code == 2
+    assert out == ""
+    assert f"--to {to} does not store {dtype}" in err
+    assert "choose --dtype from" in err
+    assert called == []
+
+
+def test_an_unknown_format_is_a_usage_error(run):
+    code, _, err = run("m", "o", "--to", "onyx")
+    assert code == 2
+    assert "onyx" in err
+
+
+def test_an_output_that_exists_is_refused_with_exit_code_3(run, model, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"precious")
+    code, out, err = run(model, tmp_path / "m.gguf", "--to", "gguf")
+    assert (code, out) == (3, "")
+    assert "already exists" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "m.gguf").read_bytes() == b"precious"
+
+
+def test_a_model_that_is_none_is_refused_with_exit_code_3(run, tmp_path):
+    code, _, err = run(tmp_path / "absent", tmp_path / "out", "--to", "huggingface")
+    assert code == 3
+    assert "no model" in err
+
+
+def test_a_missing_consumer_is_exit_code_4(run, model, tmp_path, monkeypatch):
+    import importlib.util
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find_spec(name))
+    code, _, err = run(model, tmp_path / "out", "--to", "huggingface")
+    assert code == 4
+    assert "--unverified" in err
+    code, out, _ = run(model, tmp_path / "out", "--to", "huggingface", "--unverified")
+    assert code == 0
+    assert "unverified" in out
+    verify_directory(tmp_path / "out", kind="model")

@@ -1,0 +1,115 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from stentor.config import Recipe, TokenizerConfig, TrainConfig
+from stentor.model.config import ModelConfig
+from stentor.shards.build import Shards, build_shards
+from stentor.text.document import Document
+from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.bpe import train_bpe
+
+# Tests run side by side on tensors so small that threads would only wait for each other; subprocesses inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A slow machine is no failed property; pytest-timeout stops what hangs.
+settings.register_profile("stentor", deadline=None)
+settings.load_profile("stentor")
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of corpora and vectors beside the checkout; skip, with the reason, where there is none."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have the folder {SHARED.name} beside the checkout")
+        pytest.skip(f"needs the corpora in the folder {SHARED.name} beside the checkout")
+    return SHARED
+
+
+COMMON_WORDS = """
+the a of and to in is that it was for on are as with his they at be this from have or by one had not but what all were
+when we there can an your which their said if do will each about how up out them then she many some so these would
+other into has more her two like him see time could no make than first been its who now people my made over
+"""
+WORDS = COMMON_WORDS.split()
+
+
+def prose(num_documents: int, seed: int = 0) -> list[str]:
+    """Return documents of random common words: text that a tiny model learns something about in seconds."""
+    generator = np.random.default_rng(seed)
+    documents = []
+    for _ in range(num_documents):
+        sentences = [
+            " ".join(generator.choice(WORDS, generator.integers(4, 12))).capitalize() + "."
+            for _ in range(generator.integers(3, 9))
+        ]
+        documents.append(" ".join(sentences))
+    return documents
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """Return a byte-level BPE of 320 tokens learned from a little prose."""
+    return train_bpe(prose(120), vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Return the sizes of a model that runs in milliseconds."""
+    return ModelConfig(
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=32,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory, tiny_tokenizer) -> Shards:
+    """Return packed shards of a little prose: some thousand tokens to train on, some hundred held out."""
+    documents = {"train": prose(150, seed=1), "validation": prose(12, seed=2)}
+    return build_shards(
+        lambda split: [Document(text, str(index), split) for index, text in enumerate(documents[split])],
+        tiny_tokenizer,
+        tmp_path_factory.mktemp("world") / "shards",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_config) -> Recipe:
+    """Return a recipe of 13 steps, the last one half as large as the others."""
+    return Recipe(
+        name="tiny-test",
+        tokenizer=TokenizerConfig(vocab_size=320),
+        model=tiny_config,
+        train=TrainConfig(
+            tokens=25 * 4 * 32,
+            global_batch_tokens=8 * 32,
+            micro_batch_size=3,
+            lr=5e-3,
+            warmup_steps=3,
+            eval_every=4,
+            save_every=3,
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def prose_documents() -> Callable[[int], list[str]]:
+    """Return a function that gives so many documents of random common words."""
+    return prose

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import importlib.util
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import stentor.export.gguf as gguf_module
+from stentor.errors import MissingDependencyError, UserError
+from stentor.export import consumer, gguf_file, source
+from stentor.export.gguf import export_gguf
+from stentor.model.folder import read_model_folder, write_model_folder
+from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.probes import mixed_strings
+
+real_write = gguf_file.write_gguf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])
+def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
+    destination = tmp_path / "model.gguf"
+    report = export_gguf(models[name], destination, dtype=dtype)
+    proof = report.proof
+    assert proof is not None
+    assert report.size_bytes == destination.stat().st_size
+    assert proof.num_strings == source.NUM_STRINGS
+    assert proof.num_tokens == tokenizer.vocab_size
+    assert proof.num_positions == source.NUM_POSITIONS
+    assert proof.stored.mean_kl_nats < 1e-4
+    if dtype == "float32":
+        assert proof.original.max_kl_nats < 1e-8
+        assert proof.original.max_logit_difference < 1e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_q8_0_is_proven_with_llama_cpps_own_rounding(models, tmp_path):
+    proof = export_gguf(models["qwen3"], tmp_path / "model.gguf", dtype="q8_0").proof
+    assert proof is not None
+    assert proof.stored.mean_kl_nats < proof.original.mean_kl_nats / 10
+
+
+def test_exports_are_the_same_bytes_every_time(models, tmp_path):
+    first, second = tmp_path / "a" / "m.gguf", tmp_path / "b" / "m.gguf"
+    export_gguf(models["llama"], first, dtype="q8_0")
+    export_gguf(models["llama"], second, dtype="q8_0")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def with_tensors(alter):
+    """Return a writer that stores other weights than it was given."""
+
+    def write(path, config, tensors, tokenizer, **options):
+        tensors = dict(tensors)
+        alter(tensors)
+        real_write(path, config, tensors, tokenizer, **options)
+
+    return write
+
+
+def swap_gate_and_up(tensors):
+    gate, up = "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight"
+    tensors[gate], tensors[up] = tensors[up], tensors[gate]
+
+
+def swap_layers(tensors):
+    first, second = "model.layers.0.self_attn.v_proj.weight", "model.layers.1.self_attn.v_proj.weight"
+    tensors[first], tensors[second] = tensors[second], tensors[first]
+
+
+def shift_a_norm(tensors):
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * np.float32(1.1)
+
+
+def drop_a_tensor(tensors):
+    del tensors["model.layers.1.self_attn.o_proj.weight"]
+
+
+def fill_with_nan(tensors):
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * np.float32("nan")
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (swap_gate_and_up, "the mean KL in nats is"),
+        (swap_layers, "the mean KL in nats is"),
+        (shift_a_norm, "the mean KL in nats is"),
+        (drop_a_tensor, r"llama\.cpp could not use the export .*blk\.1\.attn_output\.weight"),
+        (fill_with_nan, r"llama\.cpp"),
+    ],
+)
+def test_wrong_weights_are_refused_and_nothing_is_left(models, tmp_path, monkeypatch, alter, message):
+    monkeypatch.setattr(gguf_module, "write_gguf", with_tensors(alter))
+    with pytest.raises(UserError, match=message):
+        export_gguf(models["llama"], tmp_path / "model.gguf", dtype="q8_0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_a_wrong_permutation_is_refused(models, tmp_path, monkeypatch, name):
+    permute = gguf_file._interleaved
+    wrong = (lambda _, values, config: values) if name == "llama" else permute
+    monkeypatch.setattr(gguf_file, "_interleaved", wrong)
+    if name == "qwen3":
+        monkeypatch.setattr(
+            gguf_module,
+            "write_gguf",
+            lambda path, config, tensors, *rest, **options: real_write(
+                path, config, {key: permute(key, value, config) for key, value in tensors.items()}, *rest, **options
+            ),
+        )
+    with pytest.raises(UserError, match="the mean KL in nats is"):
+        export_gguf(models[name], tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_sizes_are_refused(models, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    def write(path, config, *rest, **options):
+        real_write(path, replace(config, rope_theta=10_000.0), *rest, **options)
+
+    monkeypatch.setattr(gguf_module, "write_gguf", write)
+    with pytest.raises(UserError, match="the mean KL in nats is"):
+        export_gguf(models["llama"], tmp_path / "model.gguf")
+
+
+def test_another_tokenizer_is_refused(models, tmp_path, monkeypatch):
+    other = train_bpe(mixed_strings(100, seed=2), vocab_size=300)
+
+    def write(path, config, tensors, tokenizer, **options):
+        real_write(path, config, tensors, other, **options)
+
+    monkeypatch.setattr(gguf_module, "write_gguf", write)
+    with pytest.raises(UserError, match=r"gives other token ids for \d+ of 300 strings, the first being"):
+        export_gguf(models["llama"], tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_with_other_bytes_is_refused(tokenizer):
+    theirs = {str(index): tokenizer.token_bytes(index).hex() for index in range(tokenizer.vocab_size)}
+    gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+    theirs["400"] = b"zz".hex()
+    with pytest.raises(UserError, match=r"llama\.cpp reads token 400 as b'zz', not"):
+        gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+
+
+def test_a_crash_of_llama_cpp_is_one_sentence(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf_module, "ask", lambda program, *rest, **options: consumer.ask("this", *rest, **options))
+    real_run = consumer.subprocess.run
+
+    def killed(arguments, **options):
+        return real_run([*arguments[:1], "-c", "import os; os.kill(os.getpid(), 11)"], **options)
+
+    monkeypatch.setattr(consumer.subprocess, "run", killed)
+    with pytest.raises(UserError, match=f"exit status -{int(signal.SIGSEGV)}"):
+        export_gguf(models["llama"], tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_refused_and_kept(models, tmp_path, monkeypatch):
+    destination = tmp_path / "model.gguf"
+    destination.write_bytes(b"precious")
+    with pytest.raises(UserError, match="already exists"):
+        export_gguf(models["llama"], destination)
+    monkeypatch.setattr(gguf_module, "write_gguf", with_tensors(swap_layers))
+    with pytest.raises(UserError, match="KL"):
+        export_gguf(models["llama"], destination, replace=True)
+    assert destination.read_bytes() == b"precious"
+    monkeypatch.undo()
+    monkeypatch.setattr(source, "NUM_STRINGS", 10)
+    assert export_gguf(models["llama"], destination, replace=True).proof is not None
+
+
+def test_without_a_consumer_only_an_unverified_export_is_kept(models, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else find_spec(name))
+    destination = tmp_path / "model.gguf"
+    with pytest.raises(MissingDependencyError, match="xllamacpp") as caught:
+        export_gguf(models["llama"], destination)
+    assert caught.value.exit_code == 4
+    assert not destination.exists()
+    report = export_gguf(models["llama"], destination, unverified=True)
+    assert report.to_dict()["verified"] is False
+    assert destination.read_bytes()[:4] == b"GGUF"
+
+
+def test_bad_arguments_are_refused(models, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'float16'"):
+        export_gguf(models["llama"], tmp_path / "model.gguf", dtype="bfloat16")
+    with pytest.raises(UserError, match=r"not named \.gguf"):
+        export_gguf(models["llama"], tmp_path / "model.bin")
+    with pytest.raises(UserError, match="no model"):
+        export_gguf(tmp_path / "absent", tmp_path / "model.gguf")
+
+
+def test_weights_beyond_float16_are_refused(models, tmp_path):
+    from stentor.artifacts import staged_directory
+
+    folder = read_model_folder(models["llama"])
+    tensors = {**folder.tensors, "model.embed_tokens.weight": folder.tensors["model.embed_tokens.weight"] * 1e6}
+    with staged_directory(tmp_path / "large", kind="model") as staging:
+        write_model_folder(staging, folder.config, tensors, folder.tokenizer)
+    with pytest.raises(UserError, match=r"model\.embed_tokens\.weight holds .* beyond float16's 65504"):
+        export_gguf(tmp_path / "large", tmp_path / "model.gguf", dtype="float16")
+    assert torch.isfinite(tensors["model.embed_tokens.weight"]).all()
+
+
+@pytest.mark.slow
+def test_ten_thousand_strings(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "NUM_STRINGS", 10_000)
+    proof = export_gguf(models["llama"], tmp_path / "model.gguf", dtype="q8_0").proof
+    assert proof is not None
+    assert proof.num_strings == 10_000
+
+
+def test_a_folder_in_the_way_is_refused_even_with_replace(models, tmp_path):
+    (tmp_path / "model.gguf").mkdir()
+    with pytest.raises(UserError, match="is a folder; it is kept"):
+        export_gguf(models["llama"], tmp_path / "model.gguf", replace=True)
+
+
+def test_llama_cpp_writes_text_from_the_export(models, tmp_path):
+    """Generation in a process of its own, as a user of llama.cpp would."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, xllamacpp\n"
+        "p = xllamacpp.CommonParams(); p.model.path = sys.argv[1]; p.n_ctx = 128; p.verbosity = 0\n"
+        "p.cpuparams.n_threads = 1; p.warmup = False\n"
+        "body = {'prompt': 'Rivers carry', 'max_tokens': 12, 'temperature': 0}\n"
+        "out = xllamacpp.Server(p).handle_completions(body)\n"
+        "print(out['usage']['prompt_tokens'], out['usage']['completion_tokens'])\n"
+    )
+    path = tmp_path / "model.gguf"
+    export_gguf(models["qwen3"], path, dtype="q8_0")
+    result = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    prompt_tokens, completion_tokens = map(int, result.stdout.split())
+    assert prompt_tokens == len(read_model_folder(models["qwen3"]).require_tokenizer().encode("Rivers carry"))
+    assert 1 <= completion_tokens <= 12

@@ -1,0 +1,243 @@
+"""The model folder: opened by stock transformers, read back bit for bit, refused when anything is off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from stentor.artifacts import staged_directory, write_file
+from stentor.errors import MissingDependencyError, UserError
+from stentor.model.config import ModelConfig
+from stentor.model.folder import parse_config, read_model_folder, resolve_model, write_model_folder
+from stentor.model.init import initialize
+from stentor.model.llama import Llama
+from stentor.model.names import HEAD, to_hugging_face
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def tensors_of(config: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:
+    model = Llama(config)
+    initialize(model, seed=seed)
+    return to_hugging_face(config, model.state_dict())
+
+
+@pytest.fixture
+def model_dir(tmp_path, tiny_config, tiny_tokenizer):
+    with staged_directory(tmp_path / "model", kind="model") as staging:
+        write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("carrier", ["llama", "qwen3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_stock_transformers_opens_it(tmp_path, tiny_config, tiny_tokenizer, carrier, tied):
+    config = dataclasses.replace(tiny_config, carrier=carrier, tie_word_embeddings=tied, rope_theta=50_000.0)
+    tensors = tensors_of(config)
+    with staged_directory(tmp_path / "model", kind="model") as staging:
+        write_model_folder(staging, config, tensors, tiny_tokenizer)
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    theirs, report = loaded
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    text = "The people who were there."
+    ids = tokenizer(text)["input_ids"]
+    assert ids == tiny_tokenizer.encode(text)
+    ours = read_model_folder(tmp_path / "model").build()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(torch.tensor([ids])), theirs(torch.tensor([ids])).logits, atol=1e-5, rtol=0)
+    assert theirs.config.eos_token_id == tiny_tokenizer.eos_token_id
+
+
+def test_read_back_bit_for_bit(model_dir, tiny_config, tiny_tokenizer):
+    read = read_model_folder(model_dir)
+    assert read.config == tiny_config
+    assert read.require_tokenizer().sha256 == tiny_tokenizer.sha256
+    written = tensors_of(tiny_config)
+    assert read.tensors.keys() == written.keys()
+    assert all(torch.equal(read.tensors[name], written[name]) for name in written)
+
+
+def test_half_precision_is_stored_and_read_as_float32(tmp_path, tiny_config, tiny_tokenizer):
+    with staged_directory(tmp_path / "half", kind="model") as staging:
+        write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer, dtype=torch.float16)
+    assert load_file(tmp_path / "half" / "model.safetensors")[UP].dtype == torch.float16
+    assert json.loads((tmp_path / "half" / "config.json").read_bytes())["torch_dtype"] == "float16"
+    assert read_model_folder(tmp_path / "half").tensors[UP].dtype == torch.float32
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path, tiny_config, tiny_tokenizer):
+    for name in ("a", "b"):
+        with staged_directory(tmp_path / name, kind="model") as staging:
+            write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_tied_head_is_stored_once(model_dir):
+    assert HEAD not in load_file(model_dir / "model.safetensors")
+
+
+def edit_config(model_dir, **changes) -> None:
+    raw = json.loads((model_dir / "config.json").read_bytes())
+    write_file(model_dir / "config.json", json.dumps({k: v for k, v in {**raw, **changes}.items() if v != "absent"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "'gpt2' model"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"attention_bias": True}, "attention_bias True"),
+        ({"mlp_bias": True}, "mlp_bias True"),
+        ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3"}}, "rope_type 'llama3'"),
+        ({"rope_scaling": {"rope_type": "linear"}, "rope_parameters": "absent"}, "rope_scaling 'linear'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling 'dynamic'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
+        ({"vocab_size": 320.5}, "320.5 is not a whole number"),
+        ({"num_attention_heads": 0, "head_dim": "absent"}, "not a whole config.json"),
+        ({"num_hidden_layers": 10**9}, "too few for the 1000000000 layers"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
+        ({"hidden_size": "absent"}, "not a whole config.json"),
+        ({"hidden_size": "wide"}, "not a whole config.json"),
+        ({"num_hidden_layers": 3}, "missing model.layers.2"),
+        ({"num_hidden_layers": 1}, "unexpected model.layers.1"),
+        ({"intermediate_size": 65}, "demands (65, 32)"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+    ],
+)
+def test_a_config_that_is_not_this_model_is_refused(model_dir, changes, message):
+    edit_config(model_dir, **changes)
+    with pytest.raises(UserError) as caught:
+        read_model_folder(model_dir)
+    assert message in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_config_nested_too_deeply_is_refused(model_dir):
+    write_file(model_dir / "config.json", "[" * 100_000)
+    with pytest.raises(UserError, match=r"not a whole config\.json"):
+        read_model_folder(model_dir)
+
+
+def test_older_spellings_are_read(model_dir, tiny_config):
+    edit_config(model_dir, rope_parameters="absent", rope_theta=5e5, head_dim="absent", num_key_value_heads="absent")
+    assert parse_config(model_dir / "config.json") == dataclasses.replace(tiny_config, rope_theta=5e5)
+
+
+def edit_tensors(model_dir, **changes: torch.Tensor | None) -> None:
+    tensors = {**load_file(model_dir / "model.safetensors"), **changes}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, model_dir / "model.safetensors")
+
+
+def test_nan_weights_are_refused_by_name(model_dir):
+    weights = load_file(model_dir / "model.safetensors")[UP]
+    weights[3, 4] = float("nan")
+    edit_tensors(model_dir, **{UP: weights})
+    with pytest.raises(UserError, match=r"up_proj\.weight holds NaN"):
+        read_model_folder(model_dir)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_tensors_that_are_no_plain_weights_are_refused(model_dir, dtype):
+    edit_tensors(model_dir, **{UP: load_file(model_dir / "model.safetensors")[UP].to(dtype)})
+    with pytest.raises(UserError, match=r"up_proj\.weight holds \w+, not plain weights"):
+        read_model_folder(model_dir)
+
+
+def test_weights_beyond_float32_are_refused(model_dir):
+    weights = load_file(model_dir / "model.safetensors")[UP].double()
+    edit_tensors(model_dir, **{UP: weights * 1e300})
+    with pytest.raises(UserError, match=r"up_proj\.weight holds NaN or infinity"):
+        read_model_folder(model_dir)
+
+
+def test_a_missing_tensor_is_refused_by_name(model_dir):
+    edit_tensors(model_dir, **{UP: None})
+    with pytest.raises(UserError, match=r"missing model\.layers\.1\.mlp\.up_proj\.weight"):
+        read_model_folder(model_dir)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 60, 5000])
+def test_truncated_weights_are_refused(model_dir, keep):
+    path = model_dir / "model.safetensors"
+    write_file(path, path.read_bytes()[:keep])
+    with pytest.raises(UserError, match="is damaged"):
+        read_model_folder(model_dir)
+
+
+def test_no_weights_are_refused(model_dir):
+    (model_dir / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        read_model_folder(model_dir)
+
+
+def test_a_tokenizer_of_another_model_is_refused(model_dir, tiny_config):
+    small = dataclasses.replace(tiny_config, vocab_size=300)
+    save_file(tensors_of(small), model_dir / "model.safetensors")
+    edit_config(model_dir, vocab_size=300)
+    with pytest.raises(UserError, match=r"tokenizer has 320 tokens but the model in .* expects at most 300"):
+        read_model_folder(model_dir)
+
+
+def test_a_folder_without_a_tokenizer_says_so_when_text_is_needed(model_dir):
+    (model_dir / "tokenizer.json").unlink()
+    read = read_model_folder(model_dir)
+    with pytest.raises(UserError, match=r"has no tokenizer\.json"):
+        read.require_tokenizer()
+
+
+def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
+    shutil.copytree(model_dir, tmp_path / "run" / "checkpoints" / "step-0000012")
+    write_file(tmp_path / "run" / "best.json", '{"step": 12}')
+    assert resolve_model(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-0000012"
+    write_file(tmp_path / "run" / "best.json", '{"st')
+    with pytest.raises(UserError, match=r"best\.json is damaged"):
+        resolve_model(tmp_path / "run")
+
+
+def test_what_is_no_model_is_said_to_be_none(tmp_path):
+    with pytest.raises(UserError, match="holds no model"):
+        resolve_model(tmp_path)
+    with pytest.raises(UserError, match="there is no model"):
+        resolve_model(tmp_path / "nowhere" / "at" / "all")
+    write_file(tmp_path / "m.gguf", b"GGUF")
+    with pytest.raises(UserError, match="GGUF file"):
+        resolve_model(tmp_path / "m.gguf")
+
+
+def test_a_hub_id_is_fetched(monkeypatch, model_dir):
+    asked = []
+
+    def snapshot_download(hub_id: str, *, allow_patterns: list[str]) -> str:
+        asked.append((hub_id, allow_patterns))
+        return str(model_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert read_model_folder("some-lab/some-model").path == model_dir
+    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors"])]
+
+
+def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="neither a folder here nor to be had from the Hugging Face Hub") as caught:
+        resolve_model("some-lab/some-model")
+    assert "check the name and the network" in caught.value.fix
+
+
+def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:
+        resolve_model("some-lab/some-model")
+    assert "stentor[hf]" in caught.value.fix

@@ -1,0 +1,185 @@
+"""Generation and scoring: equal to transformers' greedy decoding, to a pass without a cache, and well behaved."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from stentor.artifacts import staged_directory
+from stentor.errors import UserError
+from stentor.model.folder import write_model_folder
+from stentor.model.init import initialize
+from stentor.model.llama import Llama
+from stentor.model.names import to_hugging_face
+from stentor.runtime.engine import GenerationStats, LanguageModel, load
+
+PROMPT = "The people who were"
+
+
+@pytest.fixture(scope="module")
+def network(tiny_config) -> Llama:
+    model = Llama(tiny_config).eval()
+    initialize(model, seed=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(network, tiny_tokenizer) -> LanguageModel:
+    return LanguageModel(network, tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory, network, tiny_tokenizer):
+    path = tmp_path_factory.mktemp("engine") / "model"
+    with staged_directory(path, kind="model") as staging:
+        write_model_folder(
+            staging, network.config, to_hugging_face(network.config, network.state_dict()), tiny_tokenizer
+        )
+    return path
+
+
+def test_greedy_text_equals_transformers(model, model_dir, tiny_tokenizer):
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(model_dir)
+    ids = torch.tensor([tiny_tokenizer.encode(PROMPT)])
+    outside = list(range(tiny_tokenizer.vocab_size, theirs.config.vocab_size))
+    with torch.no_grad():
+        new_ids = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=15,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            repetition_penalty=1.15,
+            suppress_tokens=outside,
+        )[0, ids.shape[1] :]
+    assert model.generate(PROMPT, max_new_tokens=15, temperature=0) == tiny_tokenizer.decode(new_ids.tolist())
+
+
+def test_load_reads_the_folder_it_is_given(model, model_dir):
+    assert load(model_dir).generate(PROMPT, seed=4) == model.generate(PROMPT, seed=4)
+
+
+def test_a_stream_joins_to_the_text_and_counts_itself(model):
+    stats = GenerationStats()
+    pieces = list(model.stream(PROMPT, max_new_tokens=12, seed=3, stats=stats))
+    assert "".join(pieces) == model.generate(PROMPT, max_new_tokens=12, seed=3)
+    assert stats.num_new_tokens == 12
+    assert stats.finish_reason == "max_new_tokens"
+    assert stats.num_prompt_tokens == len(model.tokenizer.encode(PROMPT))
+    assert stats.prefill_seconds > 0
+    assert stats.tokens_per_second > 0
+
+
+def test_no_piece_ever_ends_in_half_a_character(model):
+    """A random model emits bytes of broken characters all the time."""
+    for seed in range(5):
+        pieces = list(model.stream("", max_new_tokens=31, seed=seed, temperature=3, top_p=1, repetition_penalty=1))
+        assert all(piece.encode() for piece in pieces)
+        assert "".join(pieces).count("\N{REPLACEMENT CHARACTER}") > 0
+
+
+def test_the_seed_decides(model):
+    texts = {model.generate(PROMPT, seed=seed, temperature=2, top_p=1) for seed in range(4)}
+    assert len(texts) == 4
+
+
+def test_a_stop_string_ends_the_text_before_it(model):
+    text = model.generate(PROMPT, max_new_tokens=20, seed=5)
+    stop = text[4:7]
+    stats = GenerationStats()
+    cut = "".join(model.stream(PROMPT, max_new_tokens=20, seed=5, stop=[stop], stats=stats))
+    assert cut == text[: text.index(stop)]
+    assert stats.finish_reason == "stop"
+
+
+def test_an_eos_ends_the_text(model, monkeypatch, tiny_tokenizer):
+    stats = GenerationStats()
+    monkeypatch.setattr(LanguageModel, "_next_logits", lambda *_: np.eye(384)[tiny_tokenizer.eos_token_id] * 50)
+    assert "".join(model.stream(PROMPT, stats=stats)) == ""
+    assert (stats.finish_reason, stats.num_new_tokens) == ("eos", 1)
+
+
+def test_the_end_of_the_context_ends_the_text(model, tiny_config):
+    stats = GenerationStats()
+    list(model.stream(PROMPT, max_new_tokens=1000, stats=stats, temperature=2, top_p=1))
+    assert stats.finish_reason in ("context", "eos")
+    if stats.finish_reason == "context":
+        assert stats.num_prompt_tokens + stats.num_new_tokens == tiny_config.max_position_embeddings + 1
+
+
+def prompt_of(model: LanguageModel, num_tokens: int) -> str:
+    text = model.tokenizer.decode(model.tokenizer.encode("the people who were there " * 40)[:num_tokens])
+    assert len(model.tokenizer.encode(text)) == num_tokens
+    return text
+
+
+def test_a_prompt_as_long_as_the_context_gets_one_token(model, tiny_config):
+    stats = GenerationStats()
+    list(model.stream(prompt_of(model, tiny_config.max_position_embeddings), stats=stats))
+    assert stats.num_new_tokens == 1
+
+
+def test_a_longer_prompt_is_refused_with_both_numbers(model):
+    with pytest.raises(UserError, match="the prompt has 33 tokens, the model's context holds 32"):
+        model.generate(prompt_of(model, 33))
+
+
+def test_refusals_come_before_the_first_piece(model):
+    with pytest.raises(UserError, match="max_new_tokens is 0"):
+        model.stream(PROMPT, max_new_tokens=0)
+    with pytest.raises(UserError, match="temperature"):
+        model.stream(PROMPT, temperature=-1)
+
+
+def test_an_empty_prompt_starts_a_document(model):
+    stats = GenerationStats()
+    list(model.stream("", stats=stats))
+    assert stats.num_prompt_tokens == 1
+
+
+def test_padding_rows_are_never_drawn(model, tiny_tokenizer):
+    ids = [
+        token_id for seed in range(3) for token_id in model._new_ids([5], 31, _anything_goes(), seed, GenerationStats())
+    ]
+    assert max(ids) < tiny_tokenizer.vocab_size
+
+
+def _anything_goes():
+    from stentor.runtime.sampling import Sampling
+
+    return Sampling(temperature=50, top_p=1, repetition_penalty=1)
+
+
+@pytest.mark.parametrize("text", ["", "Who", PROMPT * 9])
+def test_scores_equal_one_pass_per_window(model, network, text):
+    scores = model.score(text)
+    assert scores.token_ids == model.tokenizer.encode(text)
+    assert len(scores.log_probs) == len(scores.token_ids)
+    stream = [model.tokenizer.eos_token_id, *scores.token_ids]
+    for start in range(0, len(scores.token_ids), 32):
+        inputs, targets = stream[start : start + 32], scores.token_ids[start : start + 32]
+        inputs = inputs[: len(targets)]
+        with torch.no_grad():
+            log_probs = network(torch.tensor([inputs]))[0].double().log_softmax(-1)
+        for place, target in enumerate(targets):
+            assert scores.log_probs[start + place] == pytest.approx(float(log_probs[place, target]), abs=1e-5)
+    assert all(value <= 0 and math.isfinite(value) for value in scores.log_probs)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.9])
+def test_predictions_that_are_no_numbers_are_refused(tiny_config, tiny_tokenizer, temperature):
+    broken = Llama(tiny_config).eval()
+    initialize(broken, seed=2)
+    with torch.no_grad():
+        broken.final_norm_D.fill_(float("inf"))
+    with pytest.raises(UserError, match="predictions are not numbers"):
+        LanguageModel(broken, tiny_tokenizer).generate(PROMPT, temperature=temperature)

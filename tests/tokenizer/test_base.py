@@ -1,0 +1,68 @@
+"""What every family inherits, shown on the smallest tokenizer there can be: one id per byte."""
+
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stentor.artifacts import read_manifest
+from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.measure import measure
+from stentor.tokenizer.stream import StreamDecoder
+
+
+class ByteTokenizer(Tokenizer):
+    @property
+    def vocab_size(self):
+        return 257
+
+    @property
+    def eos_token_id(self):
+        return 256
+
+    @property
+    def bos_token_id(self):
+        return 256
+
+    @property
+    def pad_token_id(self):
+        return 256
+
+    @property
+    def sha256(self):
+        return "0" * 64
+
+    def token_bytes(self, token_id):
+        return bytes([token_id]) if token_id < 256 else b""
+
+    def encode_batch(self, texts, num_threads=None):
+        return [list(text if isinstance(text, bytes) else text.encode(errors="replace")) for text in texts]
+
+    def files(self, model_max_length=None):
+        return {"bytes.txt": b"one id per byte\n"}
+
+
+@given(data=st.binary(max_size=30))
+def test_another_family_needs_only_the_abstract_methods(data):
+    tokenizer = ByteTokenizer()
+    ids = tokenizer.encode(data)
+    assert tokenizer.decode_bytes([*ids, 256]) == data
+    assert tokenizer.decode(ids) == data.decode(errors="replace")
+    decoder = StreamDecoder(tokenizer)
+    assert "".join(map(decoder.push, ids)) + decoder.finish() == tokenizer.decode(ids)
+
+
+def test_measured_and_saved_like_any_other(tmp_path):
+    tokenizer = ByteTokenizer()
+    assert measure(tokenizer, ["abc", "\u00e9"]).bytes_per_token == 1.0
+    tokenizer.save(tmp_path / "out")
+    assert list(read_manifest(tmp_path / "out", kind="tokenizer").files) == ["bytes.txt"]
+
+
+def test_importing_the_name_loads_no_library():
+    program = (
+        "import sys; from stentor.tokenizer import Tokenizer; print(sorted({'tokenizers', 'numpy'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == "[]"
