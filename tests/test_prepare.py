@@ -246,8 +246,8 @@ def test_a_damaged_folder_is_named_and_mended_by_force(watched, recipe, tmp_path
 
 def test_a_folder_of_another_kind_is_refused(watched, recipe, tmp_path):
     watched(recipe, tmp_path / "data")
-    (tmp_path / "data" / "tokenizer").rename(tmp_path / "data" / "set-aside")
-    Tokenizer.load(tmp_path / "data" / "set-aside").save(tmp_path / "data" / "shards", replace=True)
+    (tmp_path / "data" / "shards").rename(tmp_path / "data" / "set-aside")
+    Tokenizer.load(tmp_path / "data" / "tokenizer").save(tmp_path / "data" / "shards")
     assert read_manifest(tmp_path / "data" / "shards").kind == "tokenizer"
     with pytest.raises(UserError, match="shards was made with other settings"):
         watched(recipe, tmp_path / "data")
