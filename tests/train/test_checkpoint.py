@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save
+from stentor.train.optimizer import make_optimizer
 
 from stentor.artifacts import MANIFEST_NAME, staged_directory, verify_directory, write_file
 from stentor.config import TrainConfig
@@ -26,7 +27,6 @@ from stentor.train.checkpoint import (
     save_checkpoint,
     settle,
 )
-from stentor.train.optimizer import make_optimizer
 
 CONFIG = TrainConfig(lr=1e-2)
 START = TrainingState(data_sha256="ab" * 32)

@@ -23,7 +23,7 @@ from stentor.train.loop import train
 
 def weights_sha256(run_dir, step: int) -> dict[str, str]:
     folder = run_dir / "checkpoints" / f"step-{step:07d}"
-    names = ("model.safetensors", "optimizer.safetensors", "manifest.json")
+    names = ("model.safetensors", "training_state.safetensors", "manifest.json")
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -129,7 +129,7 @@ def test_a_damaged_latest_checkpoint_is_passed_over(uninterrupted, tiny_recipe, 
 
     with pytest.raises(InterruptedRunError):
         train(tiny_recipe, tiny_shards, tmp_path / "run", observer=stop)
-    damaged = tmp_path / "run" / "checkpoints" / "step-0000008" / "optimizer.safetensors"
+    damaged = tmp_path / "run" / "checkpoints" / "step-0000008" / "training_state.safetensors"
     write_file(damaged, damaged.read_bytes()[:-1] + b"?")
     seen = []
     train(tiny_recipe, tiny_shards, tmp_path / "run", observer=seen.append)

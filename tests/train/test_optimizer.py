@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
+from stentor.train.optimizer import make_optimizer, set_learning_rate
 
 from stentor.config import TrainConfig
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
-from stentor.train.optimizer import make_optimizer, set_learning_rate
 
 CONFIG = TrainConfig(lr=3e-3, weight_decay=0.2, beta1=0.8, beta2=0.9, epsilon=1e-6)
 

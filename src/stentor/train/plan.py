@@ -11,11 +11,11 @@ import torch
 
 from stentor.config import Recipe
 from stentor.errors import UserError
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
-from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
 from stentor.train.batches import Budget
+from stentor.train.build import make_model
 
 _STATE_BYTES = 16
 """Bytes a parameter takes while it is trained: weight, gradient and two moments in float32."""
@@ -52,18 +52,18 @@ def plan(recipe: Recipe) -> Plan:
         UserError: the machine's memory cannot hold it.
     """
     device = pick_device()
-    dtype = autocast_dtype(recipe.train.precision, device)
+    dtype = compute_dtype(recipe.train.precision, device)
     require_memory(recipe, device)
     budget, num_parameters = Budget.of(recipe), recipe.model.num_parameters
     last_step = budget.num_sequences - budget.sequences_before(budget.num_steps - 1)
-    tokens_per_second = _measured_rate(recipe, device, dtype)
+    tokens_per_second = _measured_rate(recipe, device)
     return Plan(
         num_parameters=num_parameters,
         num_tokens=recipe.train.tokens,
         num_steps=budget.num_steps,
         last_step_tokens=last_step * recipe.model.max_position_embeddings,
         device=str(device),
-        precision=str(dtype or torch.float32).removeprefix("torch."),
+        precision=str(dtype).removeprefix("torch."),
         memory_bytes=memory_bytes(recipe, dtype),
         disk_bytes=_CHECKPOINTS_KEPT * _CHECKPOINT_BYTES * num_parameters,
         tokens_per_second=tokens_per_second,
@@ -77,7 +77,7 @@ def require_memory(recipe: Recipe, device: torch.device) -> None:
     Raises:
         UserError: what it would take, and what there is.
     """
-    needed, there = memory_bytes(recipe, autocast_dtype(recipe.train.precision, device)), _machine_bytes(device)
+    needed, there = memory_bytes(recipe, compute_dtype(recipe.train.precision, device)), _machine_bytes(device)
     if there is not None and needed > there:
         raise UserError(
             f"training {recipe.model.num_parameters:,} parameters on micro-batches of {_micro_batch(recipe)} x "
@@ -87,9 +87,9 @@ def require_memory(recipe: Recipe, device: torch.device) -> None:
         )
 
 
-def memory_bytes(recipe: Recipe, dtype: torch.dtype | None) -> int:
+def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:
     """Estimate the memory of a run: weights, gradients, moments, and one micro-batch's activations."""
-    return _STATE_BYTES * recipe.model.num_parameters + activation_bytes(recipe, 4 if dtype is None else 2)
+    return _STATE_BYTES * recipe.model.num_parameters + activation_bytes(recipe, dtype.itemsize)
 
 
 def _machine_bytes(device: torch.device) -> int | None:
@@ -120,17 +120,16 @@ def activation_bytes(recipe: Recipe, bytes_per_value: int) -> int:
     return tokens * (model.num_hidden_layers * per_layer * bytes_per_value + 3 * 4 * model.vocab_size)
 
 
-def _measured_rate(recipe: Recipe, device: torch.device, dtype: torch.dtype | None) -> float:
+def _measured_rate(recipe: Recipe, device: torch.device) -> float:
     """Return tokens per second of forward and backward passes of one micro-batch."""
-    model = Llama(recipe.model).to(device)
+    model = make_model(recipe, device)
     initialize(model, seed=0)
     shape = (_micro_batch(recipe), recipe.model.max_position_embeddings)
     ids_BT = torch.randint(recipe.model.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(device)
     seconds = []
     for _ in range(_TIMED_STEPS):
         started = time.perf_counter()
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            total_nats, _ = shifted_loss(model, ids_BT, ids_BT)
+        total_nats, _ = shifted_loss(model, ids_BT, ids_BT)
         total_nats.backward()
         float(total_nats.detach())
         if device.type == "cuda":

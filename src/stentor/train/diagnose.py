@@ -1,0 +1,37 @@
+"""Which tensor stopped being numbers first: asked once a run had to stop, so that its user need not guess."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stentor.config import Recipe
+from stentor.model.llama import Llama
+from stentor.model.loss import shifted_loss
+from stentor.model.names import to_hugging_face
+
+
+def first_non_finite(model: Llama, inputs_BT: Tensor, labels_BT: Tensor, recipe: Recipe) -> str:
+    """Return the first weight, or else gradient, that holds NaN or infinity; nothing where all are finite.
+
+    Args:
+        model: with the weights before the update that failed; its gradients are lost.
+        inputs_BT: token ids of that step.
+        labels_BT: what was to be predicted.
+        recipe: for the size of its micro-batches.
+    """
+    device = model.embedding_VD.device
+    if name := _first(to_hugging_face(model.config, dict(model.named_parameters()))):
+        return f"the weights of {name} hold values that are not finite"
+    model.zero_grad()
+    size = recipe.train.micro_batch_size
+    for inputs_MT, labels_MT in zip(inputs_BT.split(size), labels_BT.split(size), strict=True):
+        shifted_loss(model, inputs_MT.to(device), labels_MT.to(device))[0].backward()
+    grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    name = _first(to_hugging_face(model.config, grads))
+    return f"the gradient of {name} is not finite" if name else ""
+
+
+def _first(tensors: dict[str, Tensor]) -> str:
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "")
