@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stentor.config import Recipe
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
@@ -20,7 +20,7 @@ from stentor.train.plan import activation_bytes, plan
 @pytest.fixture
 def unmeasured(monkeypatch):
     """Leave the measuring out: 1,000 tokens per second."""
-    monkeypatch.setattr(module, "_measured_rate", lambda recipe, device, dtype: 1000.0)
+    monkeypatch.setattr(module, "_measured_rate", lambda recipe, device: 1000.0)
 
 
 def test_the_reference_budget_ends_exactly(unmeasured):
@@ -42,12 +42,12 @@ def test_steps_and_the_last_step(unmeasured, tiny_recipe, tokens, num_steps, las
 
 
 def test_device_and_precision_are_those_of_training(unmeasured, tiny_recipe):
-    for precision in ("auto", "float32", "bfloat16"):
+    for precision in ("auto", "float32", "bfloat16", "float16"):
         train = dataclasses.replace(tiny_recipe.train, precision=precision)
         planned = plan(dataclasses.replace(tiny_recipe, train=train))
         device = pick_device()
         assert planned.device == str(device)
-        assert f"torch.{planned.precision}" == str(autocast_dtype(precision, device) or torch.float32)
+        assert f"torch.{planned.precision}" == str(compute_dtype(precision, device))
 
 
 def test_a_checkpoint_takes_about_as_much_as_the_plan_says(unmeasured, tiny_recipe, tiny_shards, tmp_path):
