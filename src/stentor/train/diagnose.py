@@ -27,7 +27,10 @@ def first_non_finite(model: Llama, inputs_BT: Tensor, labels_BT: Tensor, recipe:
     size = recipe.train.micro_batch_size
     for inputs_MT, labels_MT in zip(inputs_BT.split(size), labels_BT.split(size), strict=True):
         shifted_loss(model, inputs_MT.to(device), labels_MT.to(device))[0].backward()
-    grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    grads = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in model.named_parameters()
+    }
     model.zero_grad()
     name = _first(to_hugging_face(model.config, grads))
     return f"the gradient of {name} is not finite" if name else ""
