@@ -158,3 +158,11 @@ def test_kernels_are_for_16_bits_on_new_enough_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert fuses(torch.float16, torch.device("cuda"))
     assert not fuses(torch.float32, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 16), (300, 40), (1000, 64)])
+def test_rows_are_summed(interpreter, rows, columns):
+    from stentor.model.kernels.summed_rows import summed_rows
+
+    values = drawn(rows, columns)
+    assert torch.allclose(summed_rows(values), values.sum(dim=0), atol=1e-4)

@@ -45,7 +45,7 @@ def embed(ids_BT: Tensor, weight_VD: Tensor, *, dtype: torch.dtype, fused: bool)
 class _Embed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ids_BT: Tensor, weight_VD: Tensor, dtype: torch.dtype) -> Tensor:
-        from stentor.model.kernels import embed_forward
+        from stentor.model.kernels.embedding import embed_forward
 
         ctx.save_for_backward(ids_BT)
         ctx.vocab_size = weight_VD.shape[0]
@@ -53,7 +53,7 @@ class _Embed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        from stentor.model.kernels import embed_backward
+        from stentor.model.kernels.embedding import embed_backward
 
         (ids_BT,) = ctx.saved_tensors
         return None, embed_backward(ids_BT.flatten(), grads[0].flatten(0, 1).contiguous(), ctx.vocab_size), None
@@ -93,7 +93,7 @@ class _AddRmsNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, delta: Tensor | None, gain_D: Tensor, eps: float, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        from stentor.model.kernels import add_rms_norm_forward
+        from stentor.model.kernels.add_rms_norm import add_rms_norm_forward
 
         rows = (x.flatten(0, -2), None if delta is None else delta.flatten(0, -2).to(x.dtype))
         sum_ND, normed_ND, inverse_N = add_rms_norm_forward(*rows, gain_D, eps, dtype)
@@ -105,7 +105,7 @@ class _AddRmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        from stentor.model.kernels import add_rms_norm_backward
+        from stentor.model.kernels.add_rms_norm import add_rms_norm_backward
 
         sum_grad, normed_grad = grads
         assert normed_grad is not None, "a norm whose result nothing uses"
@@ -176,7 +176,7 @@ class _TurnHeads(torch.autograd.Function):
         num_heads: tuple[int, int],
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        from stentor.model.kernels import turn_heads_forward
+        from stentor.model.kernels.turn_heads import turn_heads_forward
 
         batch, tokens, _ = qkv_BTE.shape
         queries, keys = num_heads
@@ -191,7 +191,7 @@ class _TurnHeads(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        from stentor.model.kernels import turn_heads_backward
+        from stentor.model.kernels.turn_heads import turn_heads_backward
 
         flat_NE, cos_TH, sin_TH, gains_2H = ctx.saved_tensors
         batch, _, tokens, _ = grads[0].shape
@@ -219,14 +219,14 @@ def swiglu(gate_up_BTF: Tensor, *, fused: bool) -> Tensor:
 class _Swiglu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        from stentor.model.kernels import swiglu_forward
+        from stentor.model.kernels.swiglu import swiglu_forward
 
         ctx.save_for_backward(gate_up)
         return swiglu_forward(gate_up.flatten(0, -2)).unflatten(0, gate_up.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        from stentor.model.kernels import swiglu_backward
+        from stentor.model.kernels.swiglu import swiglu_backward
 
         (gate_up,) = ctx.saved_tensors
         return swiglu_backward(gate_up.flatten(0, -2), grads[0].flatten(0, -2).contiguous()).view(gate_up.shape)
@@ -258,7 +258,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        from stentor.model.kernels import cross_entropy_in_place
+        from stentor.model.kernels.cross_entropy import cross_entropy_in_place
 
         logits_NV = x_ND @ weight_VD.T
         nats_N = cross_entropy_in_place(logits_NV, targets_N)

@@ -23,9 +23,10 @@ from stentor.train.average import WeightAverage
 from stentor.train.batches import Batches
 from stentor.train.build import make_model, make_step
 from stentor.train.checkpoint import TrainingState, load_latest, restore, save_checkpoint, settle
+from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
 from stentor.train.log import Observer, TrainingLog
-from stentor.train.plan import require_memory
+from stentor.train.plan import explained_memory, require_memory
 from stentor.train.schedule import rates
 from stentor.train.step import Outcome
 from stentor.train.stop import stop_requests
@@ -56,7 +57,8 @@ def train(
         InterruptedRunError: a stop was asked for; the run is saved.
     """
     _check(recipe, shards, run_dir, resume)
-    with locked_directory(run_dir), stop_requests() as stop_requested:
+    kernels = deterministic_kernels() if recipe.train.deterministic else nullcontext()
+    with locked_directory(run_dir), stop_requests() as stop_requested, kernels, explained_memory(recipe):
         run = _Run(recipe, shards, run_dir, observer)
         while run.state.step < run.batches.budget.num_steps:
             run.update()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,6 +87,26 @@ def require_memory(recipe: Recipe, device: torch.device) -> None:
             f"{device.type} has {there / 1e9:,.1f}",
             fix="lower train.micro_batch_size, or choose a smaller model",
         )
+
+
+@contextlib.contextmanager
+def explained_memory(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into a sentence that keeps the tokens of a step.
+
+    Raises:
+        UserError: a smaller micro-batch is proposed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        size = _micro_batch(recipe)
+        smaller = (
+            f"set train.micro_batch_size={size // 2}: steps keep their {recipe.train.global_batch_tokens:,} tokens"
+        )
+        raise UserError(
+            f"micro-batches of {size} sequences do not fit the device's memory ({str(error).splitlines()[0]})",
+            fix=smaller if size > 1 else "choose a smaller model or a shorter context",
+        ) from None
 
 
 def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:
