@@ -84,6 +84,7 @@ class _Run:
         self.device = pick_device()
         self.batches = Batches(shards.train, recipe)
         self.model = make_model(recipe, self.device)
+        initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
         self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
         self.step = make_step(self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id)
         self.state = self._start_or_resume()
@@ -169,7 +170,6 @@ class _Run:
         data_sha256 = self.shards.train.header.payload_sha256
         found = load_latest(self.run_dir, on_note=self.log.note)
         if found is None:
-            initialize(self.model, seed=self.recipe.train.seed, initializer=self.recipe.train.initializer)
             write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
             self.log.rewind(0)
             return TrainingState(data_sha256=data_sha256)
