@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -145,7 +146,7 @@ class _Run:
                 tokens_seen=asked.tokens_seen,
                 loss_nats=outcome.loss_nats,
                 lr=asked.lr,
-                grad_norm=outcome.grad_norm,
+                grad_norm=outcome.grad_norm if math.isfinite(outcome.grad_norm) else None,  # JSON has no infinity
                 seconds=round(seconds, 6),
                 tokens_per_second=round(asked.num_tokens / seconds, 1),
             )
