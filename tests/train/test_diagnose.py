@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stentor.config import Recipe
+from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.names import to_hugging_face
-from stentor.model.init import initialize
 from stentor.train.build import make_model
 from stentor.train.diagnose import first_non_finite
 
@@ -50,7 +50,7 @@ def test_any_single_bad_value_is_found(model, ids_BT, recipe):
         kept = parameter.detach().clone()
         with torch.no_grad():
             parameter.view(-1)[-1] = float("nan")
-        named = to_hugging_face(model.config, {n: p for n, p in model.named_parameters()})
+        named = to_hugging_face(model.config, dict(model.named_parameters()))
         (expected,) = [n for n, tensor in named.items() if not torch.isfinite(tensor).all()]
         assert expected in first_non_finite(model, ids_BT, ids_BT, recipe), name
         with torch.no_grad():

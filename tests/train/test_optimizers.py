@@ -147,7 +147,7 @@ def test_muon_has_the_matrices_of_layers_and_nothing_else(model):
     muon = Muon(twin.config, twin_weights := weights_of(twin), dtype=torch.float32)
     for count, (factor, momentum) in enumerate([(1.0, 0.85), (0.5, 0.9)], start=1):
         give_gradients(model, seed=count)
-        grads = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+        grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         update(optimizers, factor, momentum=momentum, grad_scale=2.0)
         muon.update(
             grads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -97,7 +98,7 @@ def test_it_rises_then_falls_and_stays_in_range(num_steps, config):
     assert all(0 < factor <= 1 + 1e-12 for factor in factors)
     rising, falling = factors[: config.warmup_steps], factors[config.warmup_steps :]
     assert rising == sorted(rising)
-    assert all(after <= before + 1e-12 for before, after in zip(falling, falling[1:], strict=False))
+    assert all(after <= before + 1e-12 for before, after in itertools.pairwise(falling))
     assert all(factor >= config.min_lr_ratio - 1e-12 for factor in falling)
 
 

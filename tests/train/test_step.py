@@ -1,4 +1,4 @@
-"""One update: the same whatever the micro-batches, no weight touched by what is no number, and a state that is whole."""
+"""One update: the same whatever the micro-batches, nothing touched by what is no number, and a state that is whole."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from stentor.config import Recipe
 from stentor.model.init import initialize
@@ -104,7 +104,7 @@ def plain_gradients(model: Llama, ids_BT: Tensor) -> tuple[float, dict[str, Tens
     """Return the mean loss of a batch and its gradients, from the logits of one pass."""
     model.zero_grad()
     logits_BTV = model(ids_BT)[:, :-1]
-    loss = F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), ignore_index=IGNORED_LABEL)
+    loss = functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), ignore_index=IGNORED_LABEL)
     loss.backward()
     return float(loss.detach()), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -130,7 +130,9 @@ def test_micro_batches_weigh_by_their_predicted_tokens(make):
     labels_BT[5:] = IGNORED_LABEL
     labels_BT[4, 7:] = IGNORED_LABEL
     with torch.no_grad():
-        nats_BT = F.cross_entropy(made.model(ids_BT)[:, :-1].transpose(1, 2), labels_BT[:, 1:], reduction="none")
+        nats_BT = functional.cross_entropy(
+            made.model(ids_BT)[:, :-1].transpose(1, 2), labels_BT[:, 1:], reduction="none"
+        )
     made.step.run(ids_BT, labels_BT, RATES)
     assert made.step.outcomes()[0].loss_nats == pytest.approx(float(nats_BT.sum() / (4 * 31 + 6)), rel=1e-5)
 
@@ -150,9 +152,9 @@ def test_masked_documents_are_as_if_alone(make):
     labels_BT = ids_BT.clone()
     labels_BT[:, 12] = IGNORED_LABEL
     with torch.no_grad():
-        pieces = [ids_BT[:, :12], ids_BT[:, 12:]]
         alone = [
-            F.cross_entropy(made.model(p)[:, :-1].transpose(1, 2), p[:, 1:], reduction="none").sum() for p in pieces
+            functional.cross_entropy(made.model(piece)[:, :-1].transpose(1, 2), piece[:, 1:], reduction="sum")
+            for piece in (ids_BT[:, :12], ids_BT[:, 12:])
         ]
     made.step.run(ids_BT, labels_BT, RATES)
     expected = float(alone[0] + alone[1]) / (8 * 30)
@@ -324,7 +326,7 @@ def test_every_tensor_that_updates_change_is_a_weight_or_in_the_state(make, chan
     ]
     assert unknown == []
     names = {path for path, tensor in moved.items() if tensor.data_ptr() in known}
-    assert len(names) >= len(list(p for p in made.model.parameters() if p.requires_grad))
+    assert len(names) >= sum(p.requires_grad for p in made.model.parameters())
 
 
 @each_kind
