@@ -15,7 +15,11 @@ from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
 from stentor.train import plan as module
-from stentor.train.plan import activation_bytes, explained_memory, plan, require_memory
+from stentor.train.average import WeightAverage
+from stentor.train.build import make_model, make_step
+from stentor.train.plan import activation_bytes, explained_memory, memory_bytes, plan, require_memory
+
+FULL = {"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "float32_parts": "ends"}
 
 
 @pytest.fixture
@@ -67,7 +71,21 @@ def test_memory_is_weights_gradients_moments_and_activations(unmeasured, tiny_re
     train = dataclasses.replace(tiny_recipe.train, precision="float32")
     recipe = dataclasses.replace(tiny_recipe, train=train)
     planned = plan(recipe)
+    assert planned.memory_bytes == memory_bytes(recipe, torch.float32)
     assert planned.memory_bytes == 16 * recipe.model.num_parameters + activation_bytes(recipe, 4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"average_decay": 0.9}, {"optimizer": "muon"}, FULL])
+def test_memory_is_what_a_checkpoint_holds_and_gradients(tiny_recipe, changes):
+    """Counted on the parts themselves: weights, all of the step's state, and a gradient for each weight."""
+    train = dataclasses.replace(tiny_recipe.train, **changes)
+    recipe = dataclasses.replace(tiny_recipe, train=train)
+    model = make_model(recipe, torch.device("cpu"))
+    average = WeightAverage(model, train.average_decay) if train.average_decay else None
+    state = make_step(model, average, recipe, eos_token_id=0).state()
+    expected = 4 * sum(tensor.numel() for tensor in (*model.parameters(), *model.parameters(), *state.values()))
+    found = memory_bytes(recipe, torch.float32) - activation_bytes(recipe, 4)
+    assert found == pytest.approx(expected, rel=0.01)
 
 
 def saved_bytes(recipe: Recipe) -> int:
@@ -149,9 +167,6 @@ def test_a_model_that_memory_cannot_hold_is_refused(tiny_recipe, monkeypatch):
     assert "train.micro_batch_size" in caught.value.fix
     monkeypatch.setattr(module, "_machine_bytes", lambda device: None)
     require_memory(tiny_recipe, torch.device("cpu"))
-
-
-FULL = {"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "float32_parts": "ends"}
 
 
 def test_the_rate_is_that_of_the_numerics_of_the_recipe(tiny_recipe, monkeypatch):

@@ -27,7 +27,7 @@ from stentor.train.checkpoint import TrainingState, load_latest, restore, save_c
 from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
 from stentor.train.log import Observer, TrainingLog
-from stentor.train.plan import explained_memory, require_memory
+from stentor.train.plan import disk_bytes, explained_memory, require_memory
 from stentor.train.schedule import rates
 from stentor.train.step import Outcome
 from stentor.train.stop import stop_requests
@@ -228,8 +228,7 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
     require_tokens(shards.train, recipe.model.max_position_embeddings)
     _refuse_other_recipe(recipe, run_dir)
     require_memory(recipe, pick_device())
-    weights_bytes = 4 * recipe.model.num_parameters
-    require_free_space(run_dir, 4 * 3 * weights_bytes, purpose="a run with its checkpoints")
+    require_free_space(run_dir, disk_bytes(recipe), purpose="a run with its checkpoints")
 
 
 def _refuse_other_recipe(recipe: Recipe, run_dir: Path) -> None:

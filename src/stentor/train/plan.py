@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,12 +17,10 @@ from stentor.errors import UserError
 from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
 from stentor.model.loss import shifted_loss
+from stentor.model.names import expected_shapes
 from stentor.train.batches import Budget
 from stentor.train.build import make_model
 
-_STATE_BYTES = 16
-"""Bytes a parameter takes while it is trained: weight, gradient and two moments in float32."""
-_CHECKPOINT_BYTES = 12
 _CHECKPOINTS_KEPT = 4
 """The latest, the one before it, the best, and one being written."""
 _TIMED_STEPS = 2
@@ -67,7 +66,7 @@ def plan(recipe: Recipe) -> Plan:
         device=str(device),
         precision=str(dtype).removeprefix("torch."),
         memory_bytes=memory_bytes(recipe, dtype),
-        disk_bytes=_CHECKPOINTS_KEPT * _CHECKPOINT_BYTES * num_parameters,
+        disk_bytes=disk_bytes(recipe),
         tokens_per_second=tokens_per_second,
         seconds=recipe.train.tokens / tokens_per_second,
     )
@@ -110,8 +109,21 @@ def explained_memory(recipe: Recipe) -> Iterator[None]:
 
 
 def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:
-    """Estimate the memory of a run: weights, gradients, moments, and one micro-batch's activations."""
-    return _STATE_BYTES * recipe.model.num_parameters + activation_bytes(recipe, dtype.itemsize)
+    """Estimate the memory of a run: what a checkpoint holds, gradients, and one micro-batch's activations."""
+    return _checkpoint_bytes(recipe) + 4 * recipe.model.num_parameters + activation_bytes(recipe, dtype.itemsize)
+
+
+def disk_bytes(recipe: Recipe) -> int:
+    """Estimate the disk space of a run: its checkpoints."""
+    return _CHECKPOINTS_KEPT * _checkpoint_bytes(recipe)
+
+
+def _checkpoint_bytes(recipe: Recipe) -> int:
+    """Estimate weights, their mean, and moments in float32: AdamW keeps two, Muon one (and one more per row)."""
+    shapes, num_parameters = expected_shapes(recipe.model), recipe.model.num_parameters
+    matrices = sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name and len(shape) == 2)
+    values = 3 * num_parameters - (matrices if recipe.train.optimizer == "muon" else 0)
+    return 4 * (values + (num_parameters if recipe.train.average_decay else 0))
 
 
 def _machine_bytes(device: torch.device) -> int | None:
