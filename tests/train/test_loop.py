@@ -418,6 +418,67 @@ def test_every_line_of_the_log_is_json(tiny_recipe, tiny_shards, tmp_path, monke
         json.loads(line, parse_constant=pytest.fail)
 
 
+# --- a device that is ahead of the log ---
+
+
+@pytest.fixture
+def ahead(monkeypatch) -> None:
+    """Let a run fetch outcomes as on a GPU: only when they are awaited, or many have gathered."""
+    real = loop._Run.__init__
+
+    def init(self, *args) -> None:
+        real(self, *args)
+        self.device = torch.device("meta")
+
+    monkeypatch.setattr(loop._Run, "__init__", init)
+
+
+def test_a_log_that_lags_behind_says_the_same(ahead, uninterrupted, tiny_recipe, tiny_shards, tmp_path):
+    run = train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert losses(run) == losses(uninterrupted)
+    kinds = [
+        [(r["kind"], r.get("step")) for r in map(json.loads, (one / "log.jsonl").read_text().splitlines())]
+        for one in (run, uninterrupted)
+    ]
+    without_start = [[entry for entry in found if entry[0] not in ("start", "finished")] for found in kinds]
+    assert without_start[0] == without_start[1]
+    assert weights_sha256(run, 13)["model.safetensors"] == weights_sha256(uninterrupted, 13)["model.safetensors"]
+
+
+@pytest.mark.parametrize("fetch_every", [1, 2, 5, 16])
+def test_outcomes_are_fetched_in_groups(
+    ahead, uninterrupted, tiny_recipe, tiny_shards, tmp_path, monkeypatch, fetch_every
+):
+    groups, real = [], step_module.Step.outcomes
+
+    def outcomes(self):
+        found = real(self)
+        groups.append(len(found))
+        return found
+
+    monkeypatch.setattr(step_module.Step, "outcomes", outcomes)
+    monkeypatch.setattr(loop, "FETCH_EVERY", fetch_every)
+    run = train(with_train(tiny_recipe, eval_every=100, save_every=100), tiny_shards, tmp_path / "run")
+    assert losses(run) == losses(uninterrupted)
+    assert max(groups) == min(fetch_every, 13)
+    assert sum(groups) == 13
+
+
+def test_a_run_that_is_ahead_stops_at_the_right_step_with_the_right_weights(
+    ahead, tiny_recipe, tiny_shards, tmp_path, monkeypatch, made_models
+):
+    recipe = with_train(tiny_recipe, precision="float32", eval_every=100, save_every=100)
+    first = train(with_train(recipe, save_every=5), tiny_shards, tmp_path / "whole")
+    kept = first / "checkpoints" / "step-0000010" / "model.safetensors"
+    spoil_loss(monkeypatch, from_call=3 * 10, loss=float("nan"))
+    with pytest.raises(UserError, match="at step 11 the loss is nan"):
+        train(recipe, tiny_shards, tmp_path / "run")
+    ended = to_hugging_face(recipe.model, made_models[1].state_dict())
+    assert all(torch.equal(tensor, ended[name]) for name, tensor in load_file(kept).items())
+    assert [r["step"] for r in records(tmp_path / "run", "train")] == list(range(1, 11))
+    assert not (tmp_path / "run" / "latest.json").exists(), "nothing was saved that came after"
+
+
 # --- what does not fit together ---
 
 
