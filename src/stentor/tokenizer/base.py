@@ -72,6 +72,11 @@ class Tokenizer(ABC):
 
         return load_bpe(Path(path_or_name))
 
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Whether a folder holds a tokenizer of any family."""
+        return (folder / "tokenizer.json").is_file() or any(folder.glob("*.vocab"))
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:

@@ -88,7 +88,8 @@ class TokenMonsterTokenizer(Tokenizer):
         """Count the texts that come back as other bytes, and the bytes that no token covers."""
         pairs = ((text, self.decode_bytes(text_ids)) for text, text_ids in zip(texts, ids, strict=True))
         changed = [(text, decoded) for text, decoded in pairs if text != decoded]
-        return Losses(len(changed), sum(len(self._with_every_byte(text)) - len(decoded) for text, decoded in changed))
+        lost = (len(self._with_every_byte(text)) - len(decoded) for text, decoded in changed)
+        return Losses(len(changed), sum(max(0, num_bytes) for num_bytes in lost))
 
     def _with_every_byte(self, text: bytes) -> bytes:
         """Return what would come back if there were a token for each byte."""
