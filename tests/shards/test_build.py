@@ -45,11 +45,15 @@ def test_folder_is_sealed_and_complete(built, tokenizer):
             "num_documents": 40,
             "num_tokens": built.train.num_tokens,
             "num_text_bytes": built.train.num_text_bytes,
+            "num_lossy_documents": 0,
+            "num_lost_bytes": 0,
         },
         "validation": {
             "num_documents": 5,
             "num_tokens": built.validation.num_tokens,
             "num_text_bytes": built.validation.num_text_bytes,
+            "num_lossy_documents": 0,
+            "num_lost_bytes": 0,
         },
     }
     assert Tokenizer.load(built.path).sha256 == tokenizer.sha256

@@ -38,7 +38,7 @@ def prepare(
     folder = data or default_data_dir(loaded)
     prepared = prepare_data(loaded, folder, watch=watch, replace=force)
     train, held_out = prepared.shards.train, prepared.shards.validation
-    losses = train.losses + held_out.losses
+    losses = prepared.shards.losses["train"] + prepared.shards.losses["validation"]
     value = {
         "data": str(folder),
         "corpus_sha256": prepared.corpus.details["sha256"],

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from stentor.errors import CorruptArtifactError, UserError
-from stentor.tokenizer.base import Losses, Tokenizer
+from stentor.tokenizer.base import Tokenizer
 
 MAGIC = b"STENTOR\x1a"
 VERSION = 1
@@ -32,7 +32,6 @@ MAX_VOCAB_SIZE = 1 << 16
 _FIXED = struct.Struct("<8sII32s")
 _TOKEN, _OFFSET = np.dtype("<u2"), np.dtype("<u8")
 _READ_BYTES = 1 << 22
-_TEXT_FIELDS = ("tokenizer_sha256", "payload_sha256", "dtype")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +41,7 @@ class ShardHeader:
     Attributes:
         num_tokens: ids in the file, the EOS after each document among them.
         num_documents: entries of the document index.
-        num_text_bytes: UTF-8 bytes of the documents' text before tokenization, as bits per byte counts them.
-        num_lossy_documents, num_lost_bytes: what the ids do not give back of that text, as `Losses` counts it.
+        num_text_bytes: UTF-8 bytes of the documents' text, as bits per byte counts them.
         payload_sha256: of everything after the header.
     """
 
@@ -55,8 +53,6 @@ class ShardHeader:
     tokenizer_sha256: str
     payload_sha256: str
     dtype: str = "uint16"
-    num_lossy_documents: int = 0
-    num_lost_bytes: int = 0
 
     @property
     def index_offset(self) -> int:
@@ -94,13 +90,8 @@ class Shard:
 
     @property
     def num_text_bytes(self) -> int:
-        """UTF-8 bytes of the documents' text before tokenization."""
+        """UTF-8 bytes of the documents' text."""
         return self.header.num_text_bytes
-
-    @property
-    def losses(self) -> Losses:
-        """What the ids do not give back of that text."""
-        return Losses(self.header.num_lossy_documents, self.header.num_lost_bytes)
 
     @property
     def vocab_size(self) -> int:
@@ -157,7 +148,6 @@ class ShardWriter:
         self._digest = hashlib.sha256()
         self._starts = array("Q")
         self.num_tokens = self.num_text_bytes = 0
-        self._losses = Losses()
         file.write(bytes(HEADER_BYTES))
 
     @property
@@ -165,15 +155,12 @@ class ShardWriter:
         """Documents added so far."""
         return len(self._starts)
 
-    def add(
-        self, documents_ids: Iterable[Sequence[int]], *, num_text_bytes: int, losses: Losses | None = None
-    ) -> None:
+    def add(self, documents_ids: Iterable[Sequence[int]], *, num_text_bytes: int) -> None:
         """Append documents.
 
         Args:
             documents_ids: ids of each document, without EOS.
             num_text_bytes: UTF-8 bytes of their texts together.
-            losses: what the ids do not give back of them; None where they give back everything.
         """
         stream = array("H")
         eos_token_id = self._tokenizer.eos_token_id
@@ -183,7 +170,6 @@ class ShardWriter:
             stream.append(eos_token_id)
         self.num_tokens += len(stream)
         self.num_text_bytes += num_text_bytes
-        self._losses += losses or Losses()
         self._write(np.asarray(stream, dtype=_TOKEN).tobytes())
 
     def finish(self) -> ShardHeader:
@@ -198,7 +184,6 @@ class ShardWriter:
             eos_token_id=self._tokenizer.eos_token_id,
             tokenizer_sha256=self._tokenizer.sha256,
             payload_sha256=self._digest.hexdigest(),
-            **asdict(self._losses),
         )
         self._file.seek(0)
         self._file.write(header.to_bytes())
@@ -260,14 +245,12 @@ def _parse_header(path: Path, block: bytes) -> ShardHeader:
 
 
 def _check_header(path: Path, header: ShardHeader) -> None:
-    counts = [value for name, value in asdict(header).items() if name not in _TEXT_FIELDS]
+    counts = (header.num_tokens, header.num_documents, header.num_text_bytes, header.vocab_size, header.eos_token_id)
     if not all(type(count) is int for count in counts) or header.dtype != "uint16":
         _refuse(path, "its header has values of the wrong type")
     if not (
         1 <= header.num_documents <= header.num_tokens
         and header.num_text_bytes >= 0
-        and 0 <= header.num_lossy_documents <= header.num_documents
-        and header.num_lost_bytes >= 0
         and 0 <= header.eos_token_id < header.vocab_size <= MAX_VOCAB_SIZE
     ):
         _refuse(path, "its header has counts that cannot be")

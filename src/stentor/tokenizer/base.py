@@ -29,9 +29,7 @@ class Losses:
     num_lost_bytes: int = 0
 
     def __add__(self, other: Losses) -> Losses:
-        return Losses(
-            self.num_lossy_documents + other.num_lossy_documents, self.num_lost_bytes + other.num_lost_bytes
-        )
+        return Losses(self.num_lossy_documents + other.num_lossy_documents, self.num_lost_bytes + other.num_lost_bytes)
 
 
 class ByteDecoder(Protocol):
