@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 VOCAB_FILE, CONFIG_FILE = "tokenmonster.vocab", "tokenizer_config.json"
 SPECIAL_TOKENS = {"eos": "<|endoftext|>", "bos": "<|beginoftext|>", "pad": "<|padding|>"}
 """In the order of their ids, which come right above the last of the vocabulary."""
+HOW_TO_OPEN = "this TokenMonster vocabulary opens with the package stentor: pip install stentor, then import stentor.hf"
+"""Stands in tokenizer_config.json where a token id belongs, so that every other class of transformers fails with it.
+
+transformers 4 says that the class `StentorTokenMonsterTokenizer` does not exist; 5 takes another class for one that it
+does not know, and a user may name one: none of them may come up with ids of its own.
+"""
 
 
 class TokenMonsterTokenizer(Tokenizer):
@@ -102,6 +108,7 @@ class TokenMonsterTokenizer(Tokenizer):
         if model_max_length is not None:
             config["model_max_length"] = model_max_length
         config["tokenizer_class"] = "StentorTokenMonsterTokenizer"
+        config["added_tokens_decoder"] = {HOW_TO_OPEN: {"content": ""}}
         return {VOCAB_FILE: pack_vocab(self.vocab), CONFIG_FILE: (json.dumps(config, indent=1) + "\n").encode()}
 
     @cached_property
