@@ -11,6 +11,7 @@ import torch
 
 from stentor.artifacts import staged_directory, write_file
 from stentor.errors import UserError
+from stentor.evaluate.baselines import baselines
 from stentor.evaluate.text import encode_documents, evaluate
 from stentor.model.folder import ModelFolder, read_model_folder, write_model_folder
 from stentor.model.names import expected_shapes
@@ -180,3 +181,44 @@ def test_the_numbers_have_documented_names(folder):
         "num_lossy_documents",
         "num_lost_bytes",
     ]
+
+
+# --- a tokenizer that changes lengths and loses bytes ---
+
+
+@pytest.fixture(scope="module")
+def monster(tmp_path_factory, folder, tiny_tokenmonster) -> ModelFolder:
+    """Return the same model with a TokenMonster vocabulary."""
+    path = tmp_path_factory.mktemp("evaluate") / "monster"
+    with staged_directory(path, kind="model") as staging:
+        write_model_folder(staging, folder.config, folder.tensors, tiny_tokenmonster)
+    return read_model_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "losses"),
+    [
+        (["The people of THIS world have not been here."], Losses(0, 0)),
+        (["caf\u00e9", "and \u1e69", "of"], Losses(2, 0)),  # decomposed: more bytes than were given
+        (["a\x00\x01b", b"\xff in between", "of it"], Losses(2, 3)),
+        ([SPECIALS], Losses(0, 0)),
+        (["\x00", "for"], Losses(1, 1)),
+    ],
+)
+def test_bits_per_byte_divide_by_the_text_as_it_was_given(monster, texts, losses):
+    data = [text if isinstance(text, bytes) else text.encode() for text in texts]
+    nats = slow_nats(monster, data)
+    result = evaluate(monster, texts)
+    assert result.num_bytes == sum(map(len, data))
+    assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / sum(map(len, data)), rel=1e-5)
+    assert Losses(result.num_lossy_documents, result.num_lost_bytes) == losses
+
+
+def test_a_text_of_nothing_but_lost_bytes_still_has_its_bytes(monster):
+    result = evaluate(monster, ["\x00" * 7])
+    assert (result.num_tokens, result.num_bytes, result.num_lost_bytes) == (1, 7, 7)
+
+
+def test_baselines_take_the_same_bytes(monster, tiny_tokenmonster):
+    texts = ["The people of THIS world", "caf\u00e9 \x00"]
+    assert baselines(texts, tiny_tokenmonster).num_bytes == evaluate(monster, texts).num_bytes

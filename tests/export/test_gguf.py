@@ -141,11 +141,12 @@ def test_another_tokenizer_is_refused(models, tmp_path, monkeypatch):
 
 
 def test_a_token_with_other_bytes_is_refused(tokenizer):
-    theirs = {str(index): tokenizer.token_bytes(index).hex() for index in range(tokenizer.vocab_size)}
-    gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+    ours = [tokenizer.token_bytes(index) for index in range(tokenizer.vocab_size)]
+    theirs = {str(index): token.hex() for index, token in enumerate(ours)}
+    gguf_module._require_equal_bytes(ours, theirs, consumer="llama.cpp")
     theirs["400"] = b"zz".hex()
     with pytest.raises(UserError, match=r"llama\.cpp reads token 400 as b'zz', not"):
-        gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+        gguf_module._require_equal_bytes(ours, theirs, consumer="llama.cpp")
 
 
 def test_a_crash_of_llama_cpp_is_one_sentence(models, tmp_path, monkeypatch):
