@@ -302,6 +302,7 @@ def test_ids_other_than_the_mappings_are_refused(monster_models, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_mapping_on_which_llama_cpp_hangs_is_refused(monster_models, tmp_path, monkeypatch, sample):
     """A byte that begins a token and is none: llama.cpp starts again from the beginning, for ever."""
 
@@ -314,8 +315,7 @@ def test_a_mapping_on_which_llama_cpp_hangs_is_refused(monster_models, tmp_path,
         )
 
     monkeypatch.setattr(gguf_module, "write_gguf", write)
-    monkeypatch.setattr(consumer, "TIMEOUT_S", 15)
-    with pytest.raises(UserError, match=r"llama\.cpp (did not finish within 15 s|could not use the export)"):
+    with pytest.raises(UserError, match=r"could not use the export .* found no end in the token ids of"):
         export_gguf(monster_models["llama"], tmp_path / "model.gguf", compare=sample)
     assert list(tmp_path.iterdir()) == []
 
