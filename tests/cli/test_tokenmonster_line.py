@@ -111,6 +111,19 @@ def test_the_same_data_are_kept_and_those_of_another_vocabulary_refused(cli, mon
     cli("prepare", *other).fails(3, "made with other settings")
 
 
+def test_a_vocabulary_may_be_named(cli, monster, monkeypatch):
+    asked = []
+
+    def download(repository, path):
+        asked.append((repository, path))
+        return str(monster.vocab)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    named = [*monster.common[:3], "--set", "tokenizer.path=tokenmonster:small-v1"]
+    assert cli("prepare", *named, "--json").value["vocab_size"] == 271
+    assert asked == [("alasdairforsythe/tokenmonster", "vocabs/small-v1.vocab")]
+
+
 @pytest.mark.slow
 def test_a_published_vocabulary_from_text_to_generation(cli, new_world, shared, tmp_path):
     vocab = shared / "tokenmonster" / "vocabs" / "english-8000-balanced-v1.vocab"
