@@ -8,6 +8,7 @@ so its ids come from Stentor's own encoder, behind a class that transformers 4 a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class StentorTokenMonsterTokenizer(PreTrainedTokenizer):
 
     def _save_pretrained(
         self,
-        save_directory: str | Path,
+        save_directory: str | os.PathLike[str],
         file_names: tuple[str, ...],
         legacy_format: bool | None = None,
         filename_prefix: str | None = None,
@@ -113,7 +114,13 @@ class StentorTokenMonsterTokenizer(PreTrainedTokenizer):
     def _convert_id_to_token(self, index: int) -> str:
         return self._labels[index] if 0 <= index < len(self._labels) else ""
 
-    def _decode(self, token_ids: int | Iterable[int], skip_special_tokens: bool = False, **_: Any) -> str:
+    def _decode(
+        self,
+        token_ids: int | Iterable[int],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **_: Any,
+    ) -> str:
         texts: list[str] = []
         ordinary: list[int] = []
         for token_id in [token_ids] if isinstance(token_ids, int) else token_ids:

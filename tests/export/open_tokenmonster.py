@@ -9,6 +9,7 @@ import importlib.util
 import json
 import sys
 import tempfile
+from typing import Any
 
 import torch
 import transformers
@@ -33,7 +34,7 @@ def opened(folder, expected):
     strings, ids = expected["strings"], expected["ids"]
     found = [tokenizer(text)["input_ids"] for text in strings]
     batch = tokenizer(strings[:8], padding=True, truncation=True, max_length=16, return_tensors="pt")
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     inputs = tokenizer("The people of", return_tensors="pt")
     with torch.inference_mode():
         generated = model.generate(**inputs, max_new_tokens=5, do_sample=False)

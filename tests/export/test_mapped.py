@@ -15,6 +15,7 @@ from stentor.export import mapped
 from stentor.export.mapped import measure_mapping, prepared, sample_pieces, similarity
 from stentor.export.source import read_source
 from stentor.model.folder import read_model_folder
+from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 TEXT = "The people of THIS world have not been here. " * 60 + "caf\u00e9 \U0001f600\n"
 
@@ -27,6 +28,7 @@ def sample(tmp_path):
 
 def test_a_mapping_that_is_the_tokenizer_itself_costs_nothing(monster_models, sample):
     source = read_source(monster_models["llama"], dtype="float32")
+    assert isinstance(source.tokenizer, TokenMonsterTokenizer)
     texts = {prepared(source.tokenizer, text): text for text in [*sample_pieces(sample), *mapped.mixed_probes()]}
     cost = measure_mapping(
         source, lambda data: source.tokenizer.encode(texts.get(data, data)), kind="itself", sample=sample

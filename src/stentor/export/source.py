@@ -82,7 +82,12 @@ def make_question(source: Source, path: Path) -> Question:
             break
     window = window[:length]
     positions = sorted({int(position) for position in np.linspace(0, len(window) - 1, NUM_POSITIONS)})
-    return Question(str(path), strings, window, positions, source.tokenizer.encode("a")[0])
+    return Question(str(path), strings, window, positions, _plain_token(source.tokenizer))
+
+
+def _plain_token(tokenizer: Tokenizer) -> int:
+    """Return a token that any program can print; not every vocabulary covers any one letter."""
+    return next(token_id for token_id in range(tokenizer.vocab_size) if tokenizer.token_bytes(token_id).isalnum())
 
 
 def our_logits(

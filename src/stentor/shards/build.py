@@ -114,7 +114,9 @@ def open_shards(path: Path) -> Shards:
                 f"{shard.path} was made with another tokenizer than the one beside it",
                 fix="make the shards again: stentor prepare",
             )
-    losses = {split: Losses(**{name: details[split].get(name, 0) for name in _LOSSES}) for split in SPLITS}
+    losses: dict[Split, Losses] = {
+        split: Losses(**{name: details[split].get(name, 0) for name in _LOSSES}) for split in SPLITS
+    }
     return Shards(path, train, validation, tokenizer, losses)
 
 

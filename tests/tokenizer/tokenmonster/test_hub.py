@@ -70,7 +70,9 @@ def test_an_unknown_name(hub):
         fetch_vocab("english-9000")
 
 
-@pytest.mark.parametrize("error", [OSError("down"), ConnectionError("down"), ValueError("x"), LocalEntryNotFoundError("offline")])
+@pytest.mark.parametrize(
+    "error", [OSError("down"), ConnectionError("down"), ValueError("x"), LocalEntryNotFoundError("offline")]
+)
 def test_no_network(hub, error):
     hub(error)
     with pytest.raises(UserError, match="could not be fetched"):
