@@ -16,6 +16,9 @@ from stentor.shards.build import Shards, build_shards
 from stentor.text.document import Document
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.tokenmonster.build import build_vocab, numbered
+from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
+from stentor.tokenizer.tokenmonster.vocab_file import Settings
 
 # Tests run side by side on tensors so small that threads would only wait for each other; subprocesses inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,6 +65,15 @@ def prose(num_documents: int, seed: int = 0) -> list[str]:
 def tiny_tokenizer() -> Tokenizer:
     """Return a byte-level BPE of 320 tokens learned from a little prose."""
     return train_bpe(prose(120), vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenmonster() -> TokenMonsterTokenizer:
+    """Return a TokenMonster vocabulary of about as many tokens: bytes of ASCII and UTF-8, and common words."""
+    ascii_bytes = [*b"\n\t", *(byte for byte in range(0x20, 0x7F) if not chr(byte).isupper() or chr(byte) in "CDW")]
+    singles = [bytes([byte]) for byte in (*ascii_bytes, *range(0x80, 0xC0), *range(0xC2, 0xF5))]
+    words = [f" {word}".encode() for word in WORDS]
+    return TokenMonsterTokenizer(build_vocab(numbered(dict.fromkeys([*singles, *words], 0.0)), Settings()))
 
 
 @pytest.fixture(scope="session")

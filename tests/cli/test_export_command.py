@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from stentor.artifacts import staged_directory, verify_directory
 from stentor.cli.main import main
 from stentor.export import gguf, huggingface, source
-from stentor.export.parity import Agreement, ExportReport, Proof
+from stentor.export.parity import Agreement, ExportReport, MappedTokenizer, Proof, Segmentation
 from stentor.model.config import ModelConfig
 from stentor.model.folder import write_model_folder
 from stentor.model.names import expected_shapes
@@ -95,7 +96,9 @@ def test_a_real_export_prints_what_was_proven(run, model, tmp_path, monkeypatch)
 def test_text_names_the_numbers(run, called):
     code, out, _ = run("run", "m.gguf", "--to", "gguf")
     assert code == 0
-    assert called == [("gguf", "run", "m.gguf", {"dtype": "float16", "replace": False, "unverified": False})]
+    assert called == [
+        ("gguf", "run", "m.gguf", {"dtype": "float16", "replace": False, "unverified": False, "compare": None})
+    ]
     assert "m.gguf: gguf, float16, 1.2 MB" in out
     assert "proven in a consumer 1.0" in out
     assert "token ids equal on 10,000 mixed strings, bytes of 380 tokens equal" in out
@@ -113,6 +116,42 @@ def test_options_reach_the_export(run, called):
 def test_default_dtype_of_a_folder_is_float32(run, called):
     run("m", "o", "--to", "huggingface")
     assert called[0][3]["dtype"] == "float32"
+
+
+def test_a_mapped_tokenizer_is_never_called_equal(run, called, monkeypatch):
+    mapped = MappedTokenizer(
+        kind="rwkv",
+        sample="a text",
+        num_bytes=50_000,
+        num_strings=10_000,
+        bits_per_byte=1.5,
+        raw=Segmentation(0.08, 0.55, 2.25),
+        prepared=Segmentation(0.125, 0.75, 1.75),
+    )
+    plain = gguf.export_gguf
+
+    def export(*arguments, **options):
+        return replace(plain(*arguments, **options), mapped_tokenizer=mapped)
+
+    monkeypatch.setattr(gguf, "export_gguf", export)
+    for flags in ([], ["--unverified"]):
+        _, out, _ = run("run", "m.gguf", "--to", "gguf", "--compare", "a text", *flags)
+        assert called[-1][3]["compare"] == "a text"
+        assert "ids equal" not in out
+        assert "NOT the model's own token ids" in out
+        assert "its rwkv tokenizer" in out
+        assert "50.0 kB of a text, with its own ids: 1.500 bits per byte" in out
+        assert (
+            "text as it is typed: similarity of ids 55.0%, 8.0% of 10,000 mixed strings equal, 2.250 bits per byte"
+            in out
+        )
+        assert "text prepared by Stentor: similarity of ids 75.0%" in out
+
+
+def test_a_folder_carries_its_tokenizer_so_there_is_nothing_to_compare(run, called):
+    code, out, err = run("m", "o", "--to", "huggingface", "--compare", "a text")
+    assert (code, out, called) == (2, "", [])
+    assert "--compare is for --to gguf" in err
 
 
 @pytest.mark.parametrize(("to", "dtype"), [("huggingface", "q8_0"), ("gguf", "bfloat16")])

@@ -25,6 +25,8 @@ def test_json_names_what_was_made(cli, world):
         "validation_documents": 9,
         "validation_tokens": shards.validation.num_tokens,
         "validation_bytes": shards.validation.num_text_bytes,
+        "num_lossy_documents": 0,
+        "num_lost_bytes": 0,
     }
 
 

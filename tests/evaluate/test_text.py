@@ -11,9 +11,11 @@ import torch
 
 from stentor.artifacts import staged_directory, write_file
 from stentor.errors import UserError
+from stentor.evaluate.baselines import baselines
 from stentor.evaluate.text import encode_documents, evaluate
 from stentor.model.folder import ModelFolder, read_model_folder, write_model_folder
 from stentor.model.names import expected_shapes
+from stentor.tokenizer.base import Losses
 
 SPECIALS = "<|endoftext|><|beginoftext|><|padding|>"
 
@@ -75,18 +77,24 @@ def test_numbers_equal_those_of_the_slow_twin(folder, texts):
 
 def test_each_document_is_followed_by_eos_and_eos_has_no_bytes(folder, tiny_tokenizer):
     eos = tiny_tokenizer.eos_token_id
-    ids, num_bytes = encode_documents(tiny_tokenizer, ["one", "caf\u00e9", ""])
-    assert ids.tolist() == [*tiny_tokenizer.encode("one"), eos, *tiny_tokenizer.encode("caf\u00e9"), eos, eos]
-    assert num_bytes == 3 + 5
+    encoded = encode_documents(tiny_tokenizer, ["one", "caf\u00e9", ""])
+    assert encoded.token_ids.tolist() == [
+        *tiny_tokenizer.encode("one"),
+        eos,
+        *tiny_tokenizer.encode("caf\u00e9"),
+        eos,
+        eos,
+    ]
+    assert encoded.num_bytes == 3 + 5
     assert evaluate(folder, ["one", "two"]).num_bytes == 6
 
 
 def test_documents_that_spell_special_tokens_are_plain_text(tiny_tokenizer):
-    ids, num_bytes = encode_documents(tiny_tokenizer, [SPECIALS])
+    encoded = encode_documents(tiny_tokenizer, [SPECIALS])
     special = {tiny_tokenizer.eos_token_id, tiny_tokenizer.bos_token_id, tiny_tokenizer.pad_token_id}
-    assert not special & set(ids[:-1].tolist())
-    assert num_bytes == len(SPECIALS)
-    assert tiny_tokenizer.decode(ids) == SPECIALS
+    assert not special & set(encoded.token_ids[:-1].tolist())
+    assert encoded.num_bytes == len(SPECIALS)
+    assert tiny_tokenizer.decode(encoded.token_ids) == SPECIALS
 
 
 def test_where_a_document_ends_matters(folder):
@@ -110,11 +118,13 @@ def test_a_str_and_its_bytes_are_the_same(folder):
 
 def test_a_stream_of_more_documents_than_a_batch_is_read_whole(folder, tiny_tokenizer):
     texts = [f"document {number}" for number in range(600)]
-    ids, num_bytes = encode_documents(tiny_tokenizer, iter(texts))
+    encoded = encode_documents(tiny_tokenizer, iter(texts))
     eos = tiny_tokenizer.eos_token_id
-    assert ids.tolist() == [token_id for text in texts for token_id in (*tiny_tokenizer.encode(text), eos)]
-    assert num_bytes == sum(map(len, texts))
-    assert evaluate(folder, (text for text in texts)).num_tokens == len(ids)
+    assert encoded.token_ids.tolist() == [
+        token_id for text in texts for token_id in (*tiny_tokenizer.encode(text), eos)
+    ]
+    assert encoded.num_bytes == sum(map(len, texts))
+    assert evaluate(folder, (text for text in texts)).num_tokens == len(encoded.token_ids)
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(320, np.uint16), (65_536, np.uint16), (128_256, np.uint32)])
@@ -125,9 +135,12 @@ def test_ids_of_any_vocabulary_fit(vocab_size, dtype):
         def encode_batch(self, texts):
             return [[vocab_size - 1] * len(text) for text in texts]
 
+        def losses(self, texts, ids):
+            return Losses()
+
     tokenizer = Numbers()
     tokenizer.vocab_size = vocab_size  # type: ignore[attr-defined]
-    ids, _ = encode_documents(tokenizer, ["ab"])  # type: ignore[arg-type]
+    ids = encode_documents(tokenizer, ["ab"]).token_ids  # type: ignore[arg-type]
     assert ids.dtype == dtype
     assert ids.tolist() == [vocab_size - 1, vocab_size - 1, 0]
 
@@ -159,4 +172,53 @@ def test_progress_ends_at_the_whole(folder):
 
 def test_the_numbers_have_documented_names(folder):
     value = json.loads(json.dumps(evaluate(folder, ["text"]).to_dict()))
-    assert list(value) == ["loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes"]
+    assert list(value) == [
+        "loss_nats",
+        "perplexity",
+        "bits_per_byte",
+        "num_tokens",
+        "num_bytes",
+        "num_lossy_documents",
+        "num_lost_bytes",
+    ]
+
+
+# --- a tokenizer that changes lengths and loses bytes ---
+
+
+@pytest.fixture(scope="module")
+def monster(tmp_path_factory, folder, tiny_tokenmonster) -> ModelFolder:
+    """Return the same model with a TokenMonster vocabulary."""
+    path = tmp_path_factory.mktemp("evaluate") / "monster"
+    with staged_directory(path, kind="model") as staging:
+        write_model_folder(staging, folder.config, folder.tensors, tiny_tokenmonster)
+    return read_model_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "losses"),
+    [
+        (["The people of THIS world have not been here."], Losses(0, 0)),
+        (["caf\u00e9", "and \u1e69", "of"], Losses(2, 0)),  # decomposed: more bytes than were given
+        (["a\x00\x01b", b"\xff in between", "of it"], Losses(2, 3)),
+        ([SPECIALS], Losses(0, 0)),
+        (["\x00", "for"], Losses(1, 1)),
+    ],
+)
+def test_bits_per_byte_divide_by_the_text_as_it_was_given(monster, texts, losses):
+    data = [text if isinstance(text, bytes) else text.encode() for text in texts]
+    nats = slow_nats(monster, data)
+    result = evaluate(monster, texts)
+    assert result.num_bytes == sum(map(len, data))
+    assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / sum(map(len, data)), rel=1e-5)
+    assert Losses(result.num_lossy_documents, result.num_lost_bytes) == losses
+
+
+def test_a_text_of_nothing_but_lost_bytes_still_has_its_bytes(monster):
+    result = evaluate(monster, ["\x00" * 7])
+    assert (result.num_tokens, result.num_bytes, result.num_lost_bytes) == (1, 7, 7)
+
+
+def test_baselines_take_the_same_bytes(monster, tiny_tokenmonster):
+    texts = ["The people of THIS world", "caf\u00e9 \x00"]
+    assert baselines(texts, tiny_tokenmonster).num_bytes == evaluate(monster, texts).num_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,31 @@ def models(tokenizer, tmp_path_factory) -> dict[str, Path]:
         with staged_directory(root / name, kind="model") as staging:
             write_model_folder(staging, config, make_tensors(config), tokenizer)
     return {name: root / name for name in CONFIGS}
+
+
+@pytest.fixture(scope="session")
+def monster_models(tiny_tokenmonster, tmp_path_factory) -> dict[str, Path]:
+    """Folders of the same models with a TokenMonster vocabulary."""
+    root = tmp_path_factory.mktemp("monsters")
+    for name in ("llama", "qwen3"):
+        config = make_config(name, tiny_tokenmonster)
+        with staged_directory(root / name, kind="model") as staging:
+            write_model_folder(staging, config, make_tensors(config), tiny_tokenmonster)
+    return {name: root / name for name in ("llama", "qwen3")}
+
+
+@pytest.fixture(params=["4.57.6", "5.23.0"])
+def consumer(request) -> tuple[str, Path]:
+    """Return the version and the Python of an environment with that transformers."""
+    root = Path(__file__).resolve().parents[2]
+    assert (root / "tests" / "consumers" / f"transformers-{request.param}.txt").is_file()
+    python = root / f".venv-transformers-{request.param}" / "bin" / "python"
+    if not python.exists():
+        message = f"no environment with transformers {request.param}: make it with `make consumers`"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return request.param, python
 
 
 @pytest.fixture(autouse=True)

@@ -13,27 +13,9 @@ from stentor.export.huggingface import export_huggingface
 from stentor.export.source import make_question, our_logits, read_source
 from stentor.tokenizer.probes import mixed_strings
 
-ROOT = Path(__file__).resolve().parents[2]
-VERSIONS = sorted(path.stem.removeprefix("transformers-") for path in (ROOT / "tests" / "consumers").glob("*.txt"))
 PROGRAM = Path(__file__).with_name("open_in_transformers.py")
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(params=VERSIONS)
-def consumer(request):
-    """Return the version and the Python of an environment with that transformers."""
-    python = ROOT / f".venv-transformers-{request.param}" / "bin" / "python"
-    if not python.exists():
-        message = f"no environment with transformers {request.param}: make it with `make consumers`"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return request.param, python
-
-
-def test_there_are_environments_to_test():
-    assert len(VERSIONS) == 2
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader
 
 import stentor.export.gguf as gguf_module
+from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.export import consumer, gguf_file, source
 from stentor.export.gguf import export_gguf
+from stentor.export.mapped import sample_pieces
+from stentor.export.rwkv import rwkv_vocabulary
 from stentor.model.folder import read_model_folder, write_model_folder
 from stentor.tokenizer.bpe import train_bpe
 from stentor.tokenizer.probes import mixed_strings
@@ -118,8 +123,6 @@ def test_a_wrong_permutation_is_refused(models, tmp_path, monkeypatch, name):
 
 
 def test_wrong_sizes_are_refused(models, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     def write(path, config, *rest, **options):
         real_write(path, replace(config, rope_theta=10_000.0), *rest, **options)
 
@@ -141,11 +144,12 @@ def test_another_tokenizer_is_refused(models, tmp_path, monkeypatch):
 
 
 def test_a_token_with_other_bytes_is_refused(tokenizer):
-    theirs = {str(index): tokenizer.token_bytes(index).hex() for index in range(tokenizer.vocab_size)}
-    gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+    ours = [tokenizer.token_bytes(index) for index in range(tokenizer.vocab_size)]
+    theirs = {str(index): token.hex() for index, token in enumerate(ours)}
+    gguf_module._require_equal_bytes(ours, theirs, consumer="llama.cpp")
     theirs["400"] = b"zz".hex()
     with pytest.raises(UserError, match=r"llama\.cpp reads token 400 as b'zz', not"):
-        gguf_module._require_equal_bytes(tokenizer, theirs, consumer="llama.cpp")
+        gguf_module._require_equal_bytes(ours, theirs, consumer="llama.cpp")
 
 
 def test_a_crash_of_llama_cpp_is_one_sentence(models, tmp_path, monkeypatch):
@@ -242,3 +246,89 @@ def test_llama_cpp_writes_text_from_the_export(models, tmp_path):
     prompt_tokens, completion_tokens = map(int, result.stdout.split())
     assert prompt_tokens == len(read_model_folder(models["qwen3"]).require_tokenizer().encode("Rivers carry"))
     assert 1 <= completion_tokens <= 12
+
+
+# --- a tokenizer that llama.cpp does not have ---
+
+
+@pytest.fixture
+def sample(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sample") / "sample.txt"
+    write_file(path, "The people of THIS world have not been here, and he SAID so in a caf\u00e9. " * 40)
+    return str(path)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("llama", "float16"), ("qwen3", "float32"), ("llama", "q8_0")])
+def test_llama_cpp_does_what_the_mapping_says(monster_models, tmp_path, tiny_tokenmonster, sample, name, dtype):
+    destination = tmp_path / "model.gguf"
+    report = export_gguf(monster_models[name], destination, dtype=dtype, compare=sample)
+    proof, cost = report.proof, report.mapped_tokenizer
+    assert proof is not None
+    assert cost is not None
+    assert proof.num_strings == 2 * (source.NUM_STRINGS + len(sample_pieces(sample)))
+    assert proof.num_tokens == tiny_tokenmonster.vocab_size
+    assert proof.stored.mean_kl_nats < 1e-4
+    assert 0 < cost.raw.similarity < cost.prepared.similarity < 1
+    assert report.to_dict()["mapped_tokenizer"]["raw"]["bits_per_byte"] == cost.raw.bits_per_byte
+    reader = GGUFReader(destination)
+    fields = {key: reader.get_field(key) for key in cost.to_metadata()}
+    stored = {key: field.contents() for key, field in fields.items() if field is not None}
+    assert stored == {k: pytest.approx(v) if isinstance(v, float) else v for k, v in cost.to_metadata().items()}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_a_mapped_export_is_the_same_bytes_every_time(monster_models, tmp_path, sample):
+    first, second = tmp_path / "a" / "m.gguf", tmp_path / "b" / "m.gguf"
+    for destination in (first, second):
+        export_gguf(monster_models["llama"], destination, compare=sample)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_ids_other_than_the_mappings_are_refused(monster_models, tmp_path, monkeypatch, sample):
+    def longer(tokenizer, num_rows):
+        mapped = rwkv_vocabulary(tokenizer, num_rows)
+        row = mapped.token_bytes.index(b" the")
+        return replace(mapped, token_bytes=[*mapped.token_bytes[:row], b" tha", *mapped.token_bytes[row + 1 :]])
+
+    def write(path, config, tensors, tokenizer, **options):
+        _, metadata = options.pop("mapped")
+        mapped = (rwkv_vocabulary(tokenizer, config.vocab_size), metadata)
+        real_write(path, config, tensors, tokenizer, mapped=mapped, **options)
+
+    monkeypatch.setattr(gguf_module, "rwkv_vocabulary", longer)
+    monkeypatch.setattr(gguf_module, "write_gguf", write)
+    with pytest.raises(UserError, match=r"gives other token ids for \d+ of \d+ strings"):
+        export_gguf(monster_models["llama"], tmp_path / "model.gguf", compare=sample)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_mapping_on_which_llama_cpp_hangs_is_refused(monster_models, tmp_path, monkeypatch, sample):
+    """A byte that begins a token and is none: llama.cpp starts again from the beginning, for ever."""
+
+    def write(path, config, tensors, tokenizer, **options):
+        vocabulary, metadata = options.pop("mapped")
+        row = vocabulary.token_bytes.index(b"(")
+        broken = [*vocabulary.token_bytes[:row], b"(((((", *vocabulary.token_bytes[row + 1 :]]
+        real_write(
+            path, config, tensors, tokenizer, mapped=(replace(vocabulary, token_bytes=broken), metadata), **options
+        )
+
+    monkeypatch.setattr(gguf_module, "write_gguf", write)
+    with pytest.raises(UserError, match=r"could not use the export .* found no end in the token ids of"):
+        export_gguf(monster_models["llama"], tmp_path / "model.gguf", compare=sample)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unverified_mapping_still_says_what_it_costs(monster_models, tmp_path, monkeypatch, sample):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else find_spec(name))
+    report = export_gguf(monster_models["llama"], tmp_path / "m.gguf", compare=sample, unverified=True)
+    assert report.proof is None
+    assert report.mapped_tokenizer is not None
+
+
+def test_what_is_carried_exactly_has_nothing_to_compare(models, tmp_path):
+    with pytest.raises(UserError, match="nothing to compare"):
+        export_gguf(models["llama"], tmp_path / "model.gguf", compare="builtin:docs")
+    assert list(tmp_path.iterdir()) == []

@@ -150,3 +150,46 @@ def test_a_model_without_a_tokenizer_is_refused(models, tmp_path):
         write_model_folder(staging, folder.config, folder.tensors, None)
     with pytest.raises(UserError, match=r"no tokenizer\.json"):
         export_huggingface(tmp_path / "bare", tmp_path / "exported")
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_a_tokenmonster_folder_is_proven_and_tells_how_to_open_it(monster_models, tmp_path, name):
+    destination = tmp_path / "exported"
+    report = export_huggingface(monster_models[name], destination)
+    assert report.proof is not None
+    assert report.proof.num_strings == 300
+    assert report.proof.stored.max_logit_difference < 1e-5
+    assert report.mapped_tokenizer is None
+    assert "README.md" in verify_directory(destination, kind="model").files
+    readme = (destination / "README.md").read_text()
+    assert "pip install 'stentor[hf]'" in readme
+    assert "import stentor.hf" in readme
+    assert 'from_pretrained("exported")' in readme
+    assert not (destination / "tokenizer.json").exists()
+    exported = read_model_folder(destination).require_tokenizer()
+    assert exported.sha256 == read_model_folder(monster_models[name]).require_tokenizer().sha256
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_byte_level_folder_needs_no_readme(models, tmp_path):
+    export_huggingface(models["llama"], tmp_path / "exported")
+    assert not (tmp_path / "exported" / "README.md").exists()
+
+
+def test_the_readmes_program_runs(monster_models, tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    export_huggingface(monster_models["llama"], tmp_path / "exported")
+    program = (tmp_path / "exported" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("The history of")

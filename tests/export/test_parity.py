@@ -95,6 +95,7 @@ def test_report_says_whether_it_was_verified():
         "dtype": "q8_0",
         "size_bytes": 3,
         "proof": None,
+        "mapped_tokenizer": None,
         "verified": False,
     }
     agreement = Agreement(0.5, 0.25, 0.75)

@@ -31,7 +31,7 @@ def test_question_is_the_same_every_time(tiny, tmp_path):
 
 
 def test_the_plain_token_is_whole_text(tiny, tmp_path):
-    assert tiny.tokenizer.decode([make_question(tiny, tmp_path).plain_token]) == "a"
+    assert tiny.tokenizer.decode([make_question(tiny, tmp_path).plain_token]).isalnum()
 
 
 def test_our_logits_are_the_networks(tiny, models, tmp_path):

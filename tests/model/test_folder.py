@@ -225,7 +225,7 @@ def test_a_hub_id_is_fetched(monkeypatch, model_dir):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert read_model_folder("some-lab/some-model").path == model_dir
-    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors"])]
+    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab"])]
 
 
 def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
@@ -241,3 +241,24 @@ def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
     with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:
         resolve_model("some-lab/some-model")
     assert "stentor[hf]" in caught.value.fix
+
+
+def test_a_tokenmonster_vocabulary_lies_in_the_folder(tmp_path, tiny_config, tiny_tokenmonster):
+    with staged_directory(tmp_path / "model", kind="model") as staging:
+        write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenmonster)
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"tokenmonster.vocab", "tokenizer_config.json"} <= names
+    assert "tokenizer.json" not in names
+    folder = read_model_folder(tmp_path / "model")
+    assert folder.require_tokenizer().sha256 == tiny_tokenmonster.sha256
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["eos_token_id"] == tiny_tokenmonster.eos_token_id
+    assert config["pad_token_id"] == tiny_tokenmonster.pad_token_id
+
+
+def test_a_tokenmonster_vocabulary_that_is_too_large_is_refused(tmp_path, tiny_config, tiny_tokenmonster):
+    config = dataclasses.replace(tiny_config, vocab_size=tiny_tokenmonster.vocab_size - 1)
+    with staged_directory(tmp_path / "model", kind="model") as staging:
+        write_model_folder(staging, config, tensors_of(config), tiny_tokenmonster)
+    with pytest.raises(UserError, match=f"the tokenizer has {tiny_tokenmonster.vocab_size} tokens but the model"):
+        read_model_folder(tmp_path / "model")

@@ -127,6 +127,8 @@ def test_fields_are_named_as_documented():
         "bits_per_byte",
         "num_tokens",
         "num_bytes",
+        "num_lossy_documents",
+        "num_lost_bytes",
     ]
 
 

@@ -183,3 +183,37 @@ def test_predictions_that_are_no_numbers_are_refused(tiny_config, tiny_tokenizer
         broken.final_norm_D.fill_(float("inf"))
     with pytest.raises(UserError, match="predictions are not numbers"):
         LanguageModel(broken, tiny_tokenizer).generate(PROMPT, temperature=temperature)
+
+
+# --- a TokenMonster vocabulary ---
+
+
+@pytest.fixture(scope="module")
+def monster(network, tiny_tokenmonster) -> LanguageModel:
+    return LanguageModel(network, tiny_tokenmonster)
+
+
+@pytest.mark.parametrize("prompt", ["The people who", "THE PEOPLE", "it is not", "", "caf\u00e9", "\x00", "(", "3"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_continuation_is_what_it_adds_to_the_prompt(monster, prompt, seed):
+    prompt_ids = monster.tokenizer.encode(prompt) or [monster.tokenizer.eos_token_id]
+    ids = list(monster._new_ids(prompt_ids, 20, _anything_goes(), seed, GenerationStats()))
+    text = monster.generate(prompt, max_new_tokens=20, seed=seed, temperature=50, top_p=1, repetition_penalty=1)
+    assert monster.tokenizer.decode(prompt_ids) + text == monster.tokenizer.decode([*prompt_ids, *ids])
+
+
+def test_stop_strings_end_capcoded_text(monster):
+    options = {"max_new_tokens": 25, "seed": 3, "temperature": 9, "top_p": 1, "repetition_penalty": 1}
+    whole = monster.generate("The people", **options)
+    stop = whole[8:11]
+    assert monster.generate("The people", stop=[stop], **options) == whole[: whole.index(stop)]
+
+
+def test_a_folder_with_its_vocabulary_is_loaded(network, tiny_tokenmonster, monster, tmp_path):
+    with staged_directory(tmp_path / "model", kind="model") as staging:
+        weights = to_hugging_face(network.config, network.state_dict())
+        write_model_folder(staging, network.config, weights, tiny_tokenmonster)
+    loaded = load(tmp_path / "model")
+    assert loaded.tokenizer.sha256 == tiny_tokenmonster.sha256
+    assert loaded.generate("The people", seed=1) == monster.generate("The people", seed=1)
+    assert loaded.score("caf\u00e9").token_ids == tiny_tokenmonster.encode("cafe\u0301")

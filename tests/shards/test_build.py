@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -11,7 +12,9 @@ from stentor.shards.build import build_shards, open_shards
 from stentor.shards.pack import PackedSequences
 from stentor.text.document import Document
 from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.base import Losses
 from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +48,15 @@ def test_folder_is_sealed_and_complete(built, tokenizer):
             "num_documents": 40,
             "num_tokens": built.train.num_tokens,
             "num_text_bytes": built.train.num_text_bytes,
+            "num_lossy_documents": 0,
+            "num_lost_bytes": 0,
         },
         "validation": {
             "num_documents": 5,
             "num_tokens": built.validation.num_tokens,
             "num_text_bytes": built.validation.num_text_bytes,
+            "num_lossy_documents": 0,
+            "num_lost_bytes": 0,
         },
     }
     assert Tokenizer.load(built.path).sha256 == tokenizer.sha256
@@ -195,3 +202,37 @@ def test_tiny_corpus_end_to_end(shared, tmp_path):
     assert shards.train.num_text_bytes / shards.train.num_tokens > 2.5
     sequences = PackedSequences(shards.train, 1024)
     assert len(sequences) == -(-shards.train.num_tokens // 1024)
+
+
+def test_a_tokenmonster_vocabulary_travels_with_its_shards(tiny_tokenmonster, tmp_path):
+    texts = {
+        "train": ["The people of THIS world", "caf\u00e9 for two", "and\x00one", "when he was one"],
+        "validation": ["none\x01of\x02them", "all of it"],
+    }
+    shards = build_shards(
+        lambda split: [Document(text, str(index), "test") for index, text in enumerate(texts[split])],
+        tiny_tokenmonster,
+        tmp_path / "shards",
+    )
+    assert shards.losses == {"train": Losses(2, 1), "validation": Losses(1, 2)}
+    assert open_shards(shards.path).losses == shards.losses
+    assert open_shards(shards.path).tokenizer.sha256 == tiny_tokenmonster.sha256
+    assert shards.train.num_text_bytes == sum(len(text.encode()) for text in texts["train"])
+    assert shards.train.token_ids[: shards.train.document_starts[1]].tolist() == [
+        *tiny_tokenmonster.encode(texts["train"][0]),
+        tiny_tokenmonster.eos_token_id,
+    ]
+    assert (
+        shards.tokenizer.decode(shards.train.token_ids)
+        == "The people of THIS worldcafe\u0301 for twoandonewhen he was one"
+    )
+
+
+def test_shards_with_another_vocabulary_are_refused(tiny_tokenmonster, corpus, tmp_path):
+    shards = build_shards(corpus, tiny_tokenmonster, tmp_path / "shards")
+    vocab = dataclasses.replace(
+        tiny_tokenmonster.vocab, settings=dataclasses.replace(tiny_tokenmonster.vocab.settings, reserve=1)
+    )
+    (shards.path / "tokenmonster.vocab").write_bytes(pack_vocab(vocab))
+    with pytest.raises(CorruptArtifactError, match="checksum"):
+        open_shards(shards.path)

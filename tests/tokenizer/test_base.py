@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stentor.artifacts import read_manifest
+from stentor.artifacts import read_manifest, write_file
+from stentor.errors import UserError
 from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.base import Losses
 from stentor.tokenizer.measure import measure
 from stentor.tokenizer.stream import StreamDecoder
 
@@ -58,6 +61,25 @@ def test_measured_and_saved_like_any_other(tmp_path):
     assert measure(tokenizer, ["abc", "\u00e9"]).bytes_per_token == 1.0
     tokenizer.save(tmp_path / "out")
     assert list(read_manifest(tmp_path / "out", kind="tokenizer").files) == ["bytes.txt"]
+
+
+def test_a_family_that_keeps_every_byte_loses_nothing():
+    texts = [b"a", b"\xff\x00"]
+    tokenizer = ByteTokenizer()
+    assert tokenizer.losses(texts, tokenizer.encode_batch(texts)) == Losses(0, 0)
+    assert Losses(1, 2) + Losses(3, 4) == Losses(4, 6)
+
+
+@pytest.mark.parametrize("token_id", [-1, 257])
+def test_an_unknown_id_is_refused_by_name(token_id):
+    with pytest.raises(UserError, match=f"the token id {token_id} is outside the vocabulary of 257 tokens"):
+        ByteTokenizer().require_known(token_id)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("tokenizer.json", True), ("x.vocab", True), ("config.json", False)])
+def test_a_folder_that_holds_a_tokenizer_is_known(tmp_path, name, expected):
+    write_file(tmp_path / name, "")
+    assert Tokenizer.is_in(tmp_path) is expected
 
 
 def test_importing_the_name_loads_no_library():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stentor.cli.output import JsonFlag, answer, table
+from stentor.cli.output import JsonFlag, answer, round_trip, table
 from stentor.cli.progress import meter, show_share
 
 
@@ -38,9 +38,10 @@ def evaluate(
         "model": folder.path,
         "text": f"{result.num_bytes:,} bytes, {result.num_tokens:,} tokens "
         f"({result.num_bytes / result.num_tokens:.3f} bytes per token of a {tokenizer.vocab_size:,}-token vocabulary)",
+        "round trip": round_trip(result.num_lossy_documents, result.num_lost_bytes),
         "loss": f"{result.loss_nats:.4f} nats/token",
         "perplexity": f"{result.perplexity:.2f} (only comparable with the same tokenizer)",
-        "bits per byte": f"{result.bits_per_byte:.4f}",
+        "bits per byte": f"{result.bits_per_byte:.4f} (of the text as it was given)",
     }
     if baselines:
         compared = measure_baselines(read_texts(text), tokenizer)

@@ -12,7 +12,7 @@ from stentor.cli.output import ForceFlag, JsonFlag, answer, size, talk
 from stentor.errors import UsageError
 
 if TYPE_CHECKING:
-    from stentor.export.parity import ExportReport
+    from stentor.export.parity import ExportReport, MappedTokenizer
 
 
 class Format(StrEnum):
@@ -51,6 +51,14 @@ def export(
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
     ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="gguf of a TokenMonster model: the text to measure the closest tokenizer on.",
+            show_default="builtin:docs",
+        ),
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Write MODEL as files that transformers or llama.cpp open, and prove it there before they are kept.
@@ -65,30 +73,50 @@ def export(
         )
     talk(f"writing {output} and opening it in {_CONSUMERS[to]}")
     if to is Format.HUGGINGFACE:
+        if compare is not None:
+            raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
         from stentor.export.huggingface import export_huggingface
 
         report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
     else:
         from stentor.export.gguf import export_gguf
 
-        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified)
+        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
     answer(_described(report), report.to_dict(), as_json=json_output)
 
 
 def _described(report: ExportReport) -> str:
     kept = f"{report.path}: {report.format}, {report.dtype}, {size(report.size_bytes)}"
-    proof = report.proof
+    proof, mapped = report.proof, report.mapped_tokenizer
+    cost = _mapping_described(mapped) if mapped else []
     if proof is None:
-        return f"{kept}\nunverified: no consumer was installed to prove it"
+        return "\n".join([kept, "unverified: no consumer was installed to prove it", *cost])
     bytes_proven = f", bytes of {proof.num_tokens:,} tokens equal" if proof.num_tokens else ""
+    what = f"those of the mapping on {proof.num_strings:,}" if mapped else f"equal on {proof.num_strings:,} mixed"
     return "\n".join(
         [
             kept,
             f"proven in {proof.consumer}",
-            f"  token ids equal on {proof.num_strings:,} mixed strings{bytes_proven}",
+            f"  token ids {what} strings{bytes_proven}",
             f"  same weights, {proof.num_positions} positions: largest logit difference "
             f"{proof.stored.max_logit_difference:.2g}, mean KL {proof.stored.mean_kl_nats:.2g} nats",
             f"  cost of {report.dtype} against the original: mean KL {proof.original.mean_kl_nats:.2g} nats, "
             f"largest {proof.original.max_kl_nats:.2g}",
+            *cost,
         ]
     )
+
+
+def _mapping_described(mapped: MappedTokenizer) -> list[str]:
+    """Say how far a stand-in for the model's tokenizer is from it, and what that costs."""
+    lines = [
+        f"NOT the model's own token ids: llama.cpp has no TokenMonster, the file carries its {mapped.kind} tokenizer",
+        f"  the model on {size(mapped.num_bytes)} of {mapped.sample}, with its own ids: "
+        f"{mapped.bits_per_byte:.3f} bits per byte",
+    ]
+    for what, cut in (("text as it is typed", mapped.raw), ("text prepared by Stentor", mapped.prepared)):
+        lines.append(
+            f"  {what}: similarity of ids {cut.similarity:.1%}, {cut.equal_strings:.1%} of {mapped.num_strings:,} "
+            f"mixed strings equal, {cut.bits_per_byte:.3f} bits per byte"
+        )
+    return [*lines, "  exact ids: encode and decode with Stentor and pass the ids to llama.cpp"]

@@ -67,6 +67,16 @@ def table(rows: Mapping[str, object]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
 
+def round_trip(num_lossy_documents: int, num_lost_bytes: int) -> str:
+    """Say what a tokenizer does not give back of a text."""
+    if not num_lossy_documents:
+        return "every document comes back exactly"
+    return (
+        f"{num_lossy_documents:,} documents come back as other bytes (such as decomposed letters); "
+        f"{num_lost_bytes:,} bytes have no token and vanish"
+    )
+
+
 def size(num_bytes: float) -> str:
     """Write a number of bytes for people: 1.5 MB."""
     for unit in ("B", "kB", "MB"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stentor.cli.output import ForceFlag, JsonFlag, SetOption, answer, size, table
+from stentor.cli.output import ForceFlag, JsonFlag, SetOption, answer, round_trip, size, table
 from stentor.cli.progress import meter, show_documents
 
 RecipeArgument = Annotated[str, typer.Argument(help="A published recipe by name, or a .toml file.")]
@@ -37,6 +38,7 @@ def prepare(
     folder = data or default_data_dir(loaded)
     prepared = prepare_data(loaded, folder, watch=watch, replace=force)
     train, held_out = prepared.shards.train, prepared.shards.validation
+    losses = prepared.shards.losses["train"] + prepared.shards.losses["validation"]
     value = {
         "data": str(folder),
         "corpus_sha256": prepared.corpus.details["sha256"],
@@ -51,6 +53,7 @@ def prepare(
         "validation_documents": held_out.num_documents,
         "validation_tokens": held_out.num_tokens,
         "validation_bytes": held_out.num_text_bytes,
+        **asdict(losses),
     }
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in value["dropped_documents"].items()) or "none"
     text = table(
@@ -62,6 +65,7 @@ def prepare(
             f"{size(held_out.num_text_bytes)}",
             "dropped": dropped,
             "tokenizer": f"{prepared.tokenizer.vocab_size:,} tokens, {value['bytes_per_token']:.3f} bytes per token",
+            "round trip": round_trip(losses.num_lossy_documents, losses.num_lost_bytes),
         }
     )
     answer(text, value, as_json=json_output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stentor.errors import UserError
 from stentor.model.device import pick_device
 from stentor.model.folder import ModelFolder, read_model_folder
 from stentor.model.measure import Evaluation, Progress, measure
-from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.base import Losses, Tokenizer
 
 _DOCUMENTS_AT_ONCE = 256
 
@@ -32,30 +33,47 @@ def evaluate(
     """
     folder = model if isinstance(model, ModelFolder) else read_model_folder(model)
     tokenizer = folder.require_tokenizer()
-    token_ids, num_bytes = encode_documents(tokenizer, texts)
-    if num_bytes == 0:
+    encoded = encode_documents(tokenizer, texts)
+    if encoded.num_bytes == 0:
         raise UserError(
             "there is no text to evaluate on", fix="pass a source with at least one document that is not empty"
         )
     return measure(
         folder.build(pick_device()),
-        token_ids,
-        num_bytes=num_bytes,
+        encoded.token_ids,
+        num_bytes=encoded.num_bytes,
         eos_token_id=tokenizer.eos_token_id,
+        losses=encoded.losses,
         on_progress=on_progress,
     )
 
 
-def encode_documents(tokenizer: Tokenizer, texts: Iterable[str | bytes]) -> tuple[np.ndarray, int]:
-    """Return the ids of all documents, each followed by EOS, and the UTF-8 bytes of their text."""
+@dataclass(frozen=True, slots=True)
+class EncodedDocuments:
+    """Documents as ids.
+
+    Attributes:
+        token_ids: of all documents, each followed by EOS.
+        num_bytes: UTF-8 bytes of their raw text.
+        losses: what the ids do not give back of it.
+    """
+
+    token_ids: np.ndarray
+    num_bytes: int
+    losses: Losses
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Iterable[str | bytes]) -> EncodedDocuments:
+    """Encode each document alone and count its raw bytes."""
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     pieces: list[np.ndarray] = [np.empty(0, dtype=dtype)]
-    num_bytes = 0
+    num_bytes, losses = 0, Losses()
     for batch in _batches(texts):
+        encoded = tokenizer.encode_batch(batch)
         num_bytes += sum(len(text) for text in batch)
-        for ids in tokenizer.encode_batch(batch):
-            pieces.append(np.array([*ids, tokenizer.eos_token_id], dtype=dtype))
-    return np.concatenate(pieces), num_bytes
+        losses += tokenizer.losses(batch, encoded)
+        pieces += [np.array([*ids, tokenizer.eos_token_id], dtype=dtype) for ids in encoded]
+    return EncodedDocuments(np.concatenate(pieces), num_bytes, losses)
 
 
 def _batches(texts: Iterable[str | bytes]) -> Iterator[list[bytes]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,20 +12,23 @@ from torch import Tensor
 from stentor.artifacts import open_file, refuse_existing
 from stentor.errors import UserError, missing_extra
 from stentor.export.consumer import ask, is_installed
+from stentor.export.mapped import DEFAULT_SAMPLE, measure_mapping, prepared, sample_pieces
 from stentor.export.parity import (
     NOT_KEPT,
     ExportReport,
+    MappedTokenizer,
     Proof,
     compare_logits,
     require_equal_ids,
     require_within,
 )
-from stentor.export.source import Source, make_question, our_logits, read_source, require_dtype
-from stentor.tokenizer import Tokenizer
+from stentor.export.source import Source, make_question, mixed_probes, our_logits, read_source, require_dtype
+from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 try:
     from stentor.export.gguf_file import write_gguf
     from stentor.export.quantize import STORED_TYPES, as_stored
+    from stentor.export.rwkv import RwkvVocabulary, rwkv_vocabulary
 except ModuleNotFoundError as error:
     if error.name != "gguf":
         raise
@@ -41,6 +46,7 @@ def export_gguf(
     dtype: str = "float16",
     replace: bool = False,
     unverified: bool = False,
+    compare: str | None = None,
 ) -> ExportReport:
     """Write a model as one GGUF file that llama.cpp opens.
 
@@ -48,12 +54,16 @@ def export_gguf(
     its next-token distributions agree: with our network computing as llama.cpp does from the stored weights, a mean
     KL of at most 1e-4 nats (1e-3 for Q8_0); for float32 and float16 also with the original, at every position.
 
+    llama.cpp has no TokenMonster. A model with such a vocabulary gets the closest mapping; its ids are compared with
+    what the mapping says, and how far that is from the model's own ids is measured, reported and kept in the file.
+
     Args:
         model: a model folder, a run folder or a Hub id.
         destination: the file to make; its name, without .gguf, becomes the model's name in the file.
         dtype: of the matrices: `float32`, `float16` or `q8_0`.
         replace: an existing destination is replaced; otherwise it is refused.
         unverified: keep the file unproven where llama.cpp (the package xllamacpp) is not installed.
+        compare: a source of text to measure a mapped tokenizer on; `builtin:docs` by default.
 
     Raises:
         UserError: the model cannot be read or expressed, the destination exists, or llama.cpp disagrees.
@@ -68,21 +78,62 @@ def export_gguf(
     can_prove = is_installed("xllamacpp", unverified=unverified)
     source = read_source(model, dtype=dtype)
     arrays = {name: tensor.numpy() for name, tensor in source.tensors.items()}
+    mapping = _mapping(source, compare)
+    mapped = None if mapping is None else (mapping.vocabulary, mapping.cost.to_metadata())
     with open_file(destination) as partial:
         path = Path(partial.name)
-        write_gguf(path, source.config, arrays, source.tokenizer, dtype=dtype, name=destination.stem)
-        proof = _prove(source, path, dtype) if can_prove else None
+        write_gguf(path, source.config, arrays, source.tokenizer, dtype=dtype, name=destination.stem, mapped=mapped)
+        proof = _prove(source, path, dtype, mapping) if can_prove else None
         size_bytes = path.stat().st_size
-    return ExportReport(path=str(destination), format="gguf", dtype=dtype, size_bytes=size_bytes, proof=proof)
+    return ExportReport(
+        path=str(destination),
+        format="gguf",
+        dtype=dtype,
+        size_bytes=size_bytes,
+        proof=proof,
+        mapped_tokenizer=mapping and mapping.cost,
+    )
 
 
-def _prove(source: Source, path: Path, dtype: str) -> Proof:
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """The tokenizer that stands in for one that llama.cpp does not have."""
+
+    vocabulary: RwkvVocabulary
+    cost: MappedTokenizer
+    texts: list[str]
+    """Raw and prepared ones, whose ids llama.cpp must give as the mapping does."""
+
+
+def _mapping(source: Source, compare: str | None) -> _Mapping | None:
+    tokenizer = source.tokenizer
+    if not isinstance(tokenizer, TokenMonsterTokenizer):
+        if compare is not None:
+            raise UserError(
+                "there is nothing to compare: llama.cpp carries the model's own tokenizer exactly",
+                fix="leave --compare out",
+            )
+        return None
+    sample = compare or DEFAULT_SAMPLE
+    vocabulary = rwkv_vocabulary(tokenizer, source.config.vocab_size)
+    cost = measure_mapping(source, vocabulary.encode, kind="rwkv", sample=sample)
+    raw = [*mixed_probes(), *sample_pieces(sample)]
+    return _Mapping(vocabulary, cost, [*raw, *(prepared(tokenizer, text).decode() for text in raw)])
+
+
+def _prove(source: Source, path: Path, dtype: str, mapping: _Mapping | None) -> Proof:
     question = make_question(source, path)
+    if mapping is None:
+        ours = source.tokenizer.encode_batch(question.strings)
+        token_bytes = [source.tokenizer.token_bytes(token_id) for token_id in range(source.tokenizer.vocab_size)]
+    else:
+        question = replace(question, strings=mapping.texts)
+        ours = [mapping.vocabulary.encode(text.encode()) for text in question.strings]
+        token_bytes = mapping.vocabulary.printed(source.tokenizer.vocab_size)
     answer = ask("stentor.export.in_llama_cpp", question, consumer="llama.cpp")
     consumer = f"llama.cpp (xllamacpp {answer.facts['version']})"
-    ours = source.tokenizer.encode_batch(question.strings)
     require_equal_ids(question.strings, ours, answer.facts["ids"], consumer=consumer)
-    _require_equal_bytes(source.tokenizer, answer.facts["token_bytes"], consumer=consumer)
+    _require_equal_bytes(token_bytes, answer.facts["token_bytes"], consumer=consumer)
 
     def rounding(values: Tensor) -> Tensor:
         return torch.from_numpy(as_stored(values.numpy(), dtype).copy())
@@ -104,8 +155,8 @@ def _prove(source: Source, path: Path, dtype: str) -> Proof:
     return proof
 
 
-def _require_equal_bytes(tokenizer: Tokenizer, theirs: dict[str, str], *, consumer: str) -> None:
-    for token_id in range(tokenizer.vocab_size):
-        ours, told = tokenizer.token_bytes(token_id), bytes.fromhex(theirs[str(token_id)])
+def _require_equal_bytes(token_bytes: Sequence[bytes], theirs: dict[str, str], *, consumer: str) -> None:
+    for token_id, ours in enumerate(token_bytes):
+        told = bytes.fromhex(theirs[str(token_id)])
         if ours != told:
             raise UserError(f"{consumer} reads token {token_id} as {told!r}, not {ours!r}", fix=NOT_KEPT)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.export.quantize import encode, stored_type
+from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
 from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
 from stentor.tokenizer import Tokenizer
-from stentor.tokenizer.bpe import LLAMA3_PATTERN
+from stentor.tokenizer.bpe import LLAMA3_PATTERN, TOKENIZER_FILE
 
 _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,
@@ -51,6 +52,7 @@ def write_gguf(
     *,
     dtype: str,
     name: str,
+    mapped: tuple[RwkvVocabulary, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a model to `path`, a partial file that the caller renames once it is proven.
 
@@ -58,16 +60,23 @@ def write_gguf(
         path: the file.
         config: the model's sizes.
         tensors: all tensors under Hugging Face's names, float32; a tied head is left out.
-        tokenizer: byte-level BPE.
+        tokenizer: the model's.
         dtype: `float32`, `float16` or `q8_0`, of the matrices.
         name: what llama.cpp shows as the model's name.
+        mapped: stands in for a tokenizer that llama.cpp does not have, with metadata that says so; a byte-level BPE
+            needs none.
     """
     writer = GGUFWriter(path, config.carrier)
     try:
         writer.add_type("model")
         writer.add_name(name)
         _add_sizes(writer, config, dtype)
-        _add_tokenizer(writer, tokenizer, config.vocab_size)
+        if mapped is None:
+            _add_bpe(writer, tokenizer, config.vocab_size)
+        else:
+            _add_rwkv(writer, mapped[0])
+            _add_metadata(writer, mapped[1])
+        _add_special_ids(writer, tokenizer)
         for gguf_name, values in gguf_tensors(config, tensors):
             # Float types are told by the array's own dtype; only blocks need to be named.
             kind = stored_type(values.shape, dtype)
@@ -133,9 +142,9 @@ def _add_sizes(writer: GGUFWriter, config: ModelConfig, dtype: str) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
-def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, num_rows: int) -> None:
+def _add_bpe(writer: GGUFWriter, tokenizer: Tokenizer, num_rows: int) -> None:
     """Describe the vocabulary; embedding rows without a token are named [PADi] and marked unused."""
-    description = json.loads(tokenizer.files()["tokenizer.json"])
+    description = json.loads(tokenizer.files()[TOKENIZER_FILE])
     if not _has_llama3_words(description["pre_tokenizer"]):
         raise UserError(
             "the model's tokenizer cuts words in another way than Llama 3's, the only one that Stentor writes as GGUF",
@@ -147,6 +156,22 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, num_rows: int) -> N
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([" ".join(merge) for merge in description["model"]["merges"]])
+
+
+def _add_rwkv(writer: GGUFWriter, vocabulary: RwkvVocabulary) -> None:
+    writer.add_tokenizer_model("rwkv")
+    writer.add_token_list(vocabulary.spellings())
+    writer.add_token_types(vocabulary.token_types)
+    writer.add_unk_token_id(vocabulary.unknown_id)
+
+
+def _add_metadata(writer: GGUFWriter, metadata: Mapping[str, Any]) -> None:
+    add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+    for key, value in metadata.items():
+        add[type(value)](key, value)
+
+
+def _add_special_ids(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)

@@ -20,9 +20,30 @@ from stentor.export.parity import (
 )
 from stentor.export.source import Source, make_question, our_logits, read_source, require_dtype
 from stentor.model.folder import write_model_folder
+from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 RELATIVE_LOGIT_LIMIT = 1e-5
+HOW_TO_OPEN = """# {name}
+
+The weights are a plain Llama-style model that transformers opens by itself. The tokenizer is a TokenMonster vocabulary,
+which transformers does not have: without the package stentor, `AutoTokenizer.from_pretrained` stops with an error that
+names it, and never gives wrong ids.
+
+    pip install 'stentor[hf]'
+
+```python
+import stentor.hf  # lets AutoTokenizer open the vocabulary
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained("{name}")
+inputs = tokenizer("The history of", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+Text comes back in canonical decomposition (NFD), and bytes that no token covers vanish.
+"""
 
 
 def export_huggingface(
@@ -34,6 +55,8 @@ def export_huggingface(
     unverified: bool = False,
 ) -> ExportReport:
     """Write a model as a folder that plain `from_pretrained` opens.
+
+    A TokenMonster vocabulary opens after `import stentor.hf`; the proof does that, and the folder's README says so.
 
     The folder is kept only if transformers loads it with an empty loading report, gives our ids for 10,000 mixed
     strings, and our logits to 1e-5 (relative to the largest logit where that is above 1).
@@ -55,6 +78,8 @@ def export_huggingface(
     source = read_source(model, dtype=dtype)
     with staged_directory(destination, kind="model", replace=replace) as staging:
         write_model_folder(staging, source.config, source.tensors, source.tokenizer, dtype=DTYPES[dtype])
+        if isinstance(source.tokenizer, TokenMonsterTokenizer):
+            staging.write("README.md", HOW_TO_OPEN.format(name=destination.name))
         size_bytes = sum(path.stat().st_size for path in staging.path.iterdir())
         proof = _prove(source, staging.path, dtype) if can_prove else None
         report = ExportReport(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ from stentor.export.consumer import Answer, Question, reply
 
 _FORCE = 1e4
 _ERRORS_ONLY = 1
+_TOKENIZE_TIMEOUT_S = 10
 
 
 def answer(question: Question) -> Answer:
@@ -22,8 +24,9 @@ def answer(question: Question) -> Answer:
     # A compiled module without type information.
     xllamacpp: Any = importlib.import_module("xllamacpp")
     server = xllamacpp.Server(_parameters(xllamacpp, question.path, len(question.window) + 1))
-    connection = http.client.HTTPConnection(server.listening_address.removeprefix("http://"))
-    ids = [_post(connection, "/tokenize", {"content": text})["tokens"] for text in question.strings]
+    address = server.listening_address.removeprefix("http://")
+    ids = _token_ids(http.client.HTTPConnection(address, timeout=_TOKENIZE_TIMEOUT_S), question.strings)
+    connection = http.client.HTTPConnection(address)
     rows = [_next_token(connection, question, position) for position in question.positions]
     facts = {
         "version": xllamacpp.__version__,
@@ -46,6 +49,22 @@ def _parameters(xllamacpp: Any, path: str, num_tokens: int) -> Any:
     parameters.warmup = parameters.fit_params = False
     parameters.verbosity = _ERRORS_ONLY
     return parameters
+
+
+def _token_ids(connection: http.client.HTTPConnection, strings: list[str]) -> list[list[int]]:
+    """Return the ids of each string.
+
+    With some vocabularies llama.cpp's loop never ends and takes more memory with each round, and no exit of Python's
+    waits less for it than this one.
+    """
+    for_each: list[list[int]] = []
+    for text in strings:
+        try:
+            for_each.append(_post(connection, "/tokenize", {"content": text})["tokens"])
+        except TimeoutError:
+            print(f"llama.cpp found no end in the token ids of {text[:200]!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return for_each
 
 
 def _next_token(connection: http.client.HTTPConnection, question: Question, position: int) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 
 from stentor.export.consumer import Answer, Question, reply
+from stentor.tokenizer.tokenmonster.load import is_tokenmonster
 
 
 def answer(question: Question) -> Answer:
@@ -14,6 +16,8 @@ def answer(question: Question) -> Answer:
     import torch
     import transformers
 
+    if is_tokenmonster(question.path):
+        importlib.import_module("stentor.hf")  # as the folder's README tells its users
     # Typed as a model alone; with a loading report it is a pair.
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(question.path, output_loading_info=True)
     model, loading = loaded

@@ -36,7 +36,7 @@ class Proof:
 
     Attributes:
         consumer: the program and its version.
-        num_strings: strings whose token ids were equal.
+        num_strings: strings whose token ids were equal: to ours, or to those of a mapped tokenizer.
         num_tokens: tokens whose bytes were equal; zero where the consumer does not tell them.
         num_positions: positions whose next-token distribution was compared, each over the whole vocabulary.
         stored: against our model with the same stored weights and the consumer's rounding: is the file right?
@@ -51,15 +51,76 @@ class Proof:
     original: Agreement
 
 
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """How far llama.cpp's cut of a text is from the one the model was trained on.
+
+    Attributes:
+        equal_strings: share of the mixed strings that get exactly our ids.
+        similarity: of its ids to ours over the sample, from 0 to 1: ids in common and in order, over the mean number.
+        bits_per_byte: of the model on the sample, cut like this.
+    """
+
+    equal_strings: float
+    similarity: float
+    bits_per_byte: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedTokenizer:
+    """What is lost where a consumer cannot have the model's own tokenizer.
+
+    Attributes:
+        kind: the consumer's tokenizer that comes closest.
+        sample: the text that was measured on, as a source.
+        num_bytes: of the sample.
+        num_strings: mixed strings that were compared.
+        bits_per_byte: of the model on the sample with its own ids.
+        raw: text as users of the consumer type it.
+        prepared: text that Stentor has decomposed and capcoded before.
+    """
+
+    kind: str
+    sample: str
+    num_bytes: int
+    num_strings: int
+    bits_per_byte: float
+    raw: Segmentation
+    prepared: Segmentation
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the numbers by a name of their own, and in words, as a GGUF file keeps them."""
+        body = asdict(self)
+        flat = {f"{name}.{key}": value for name in ("raw", "prepared") for key, value in body.pop(name).items()}
+        numbers = {f"stentor.mapped_tokenizer.{name}": value for name, value in {**body, **flat}.items()}
+        return {"general.description": self.in_words(), **numbers}
+
+    def in_words(self) -> str:
+        """Say what a user must know."""
+        return (
+            f"Trained with a TokenMonster vocabulary, which llama.cpp does not have. This file carries the closest "
+            f"mapping ({self.kind}: longest match on raw text): its token ids are not the model's own. Typed text: "
+            f"similarity of ids {self.raw.similarity:.3f}, {self.raw.bits_per_byte:.3f} bits per byte instead of "
+            f"{self.bits_per_byte:.3f}; text prepared by Stentor: {self.prepared.similarity:.3f} and "
+            f"{self.prepared.bits_per_byte:.3f}. Exact: encode and decode with Stentor and pass token ids."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """An export that was kept; `proof` is None where no consumer was installed to prove it."""
+    """An export that was kept.
+
+    Attributes:
+        proof: None where no consumer was installed to prove it.
+        mapped_tokenizer: what is lost where the format cannot carry the model's own tokenizer; None where it can.
+    """
 
     path: str
     format: str
     dtype: str
     size_bytes: int
     proof: Proof | None
+    mapped_tokenizer: MappedTokenizer | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, and `verified`."""

@@ -66,9 +66,14 @@ def require_dtype(dtype: str, known: tuple[str, ...], *, target: str) -> None:
         raise UserError(f"{target} files have no dtype {dtype!r} here", fix=nearest_name(dtype, known))
 
 
+def mixed_probes() -> list[str]:
+    """Return the strings that every consumer's tokenizer is asked about."""
+    return mixed_strings(NUM_STRINGS, _PROBE_SEED)
+
+
 def make_question(source: Source, path: Path) -> Question:
     """Return what a consumer is asked: 10,000 mixed strings, and positions spread over a window of the context."""
-    strings = list(mixed_strings(NUM_STRINGS, _PROBE_SEED))
+    strings = mixed_probes()
     window: list[int] = []
     length = min(source.config.max_position_embeddings, _LONGEST_WINDOW) - 1
     for text in strings:
@@ -77,7 +82,12 @@ def make_question(source: Source, path: Path) -> Question:
             break
     window = window[:length]
     positions = sorted({int(position) for position in np.linspace(0, len(window) - 1, NUM_POSITIONS)})
-    return Question(str(path), strings, window, positions, source.tokenizer.encode("a")[0])
+    return Question(str(path), strings, window, positions, _plain_token(source.tokenizer))
+
+
+def _plain_token(tokenizer: Tokenizer) -> int:
+    """Return a token that any program can print; not every vocabulary covers any one letter."""
+    return next(token_id for token_id in range(tokenizer.vocab_size) if tokenizer.token_bytes(token_id).isalnum())
 
 
 def our_logits(

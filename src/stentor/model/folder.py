@@ -1,7 +1,7 @@
 """A model on disk: the Hugging Face folder that every command reads and every checkpoint is.
 
 `config.json`, `model.safetensors` under Hugging Face's names, the tokenizer's files and generation defaults, so
-that plain `from_pretrained` opens it with no code of ours.
+that plain `from_pretrained` opens it with no code of ours; only a TokenMonster vocabulary needs `import stentor.hf`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHECKPOINTS_NAME = "checkpoints"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.vocab"]
 GENERATION_DEFAULTS = {"do_sample": True, "temperature": 0.9, "top_p": 0.65, "repetition_penalty": 1.15}
 
 
@@ -51,7 +51,8 @@ class ModelFolder:
         """Return the tokenizer, which commands that read or write text cannot do without."""
         if self.tokenizer is None:
             raise UserError(
-                f"{self.path} has no tokenizer.json", fix="put the tokenizer the model was trained with there"
+                f"{self.path} has no tokenizer.json or tokenmonster.vocab",
+                fix="put the tokenizer the model was trained with there",
             )
         return self.tokenizer
 
@@ -118,7 +119,7 @@ def read_model_folder(path_or_id: str | Path) -> ModelFolder:
     path = resolve_model(path_or_id)
     config = parse_config(path / CONFIG_NAME)
     tensors = _read_tensors(path, config)
-    tokenizer = Tokenizer.load(path) if (path / "tokenizer.json").is_file() else None
+    tokenizer = Tokenizer.load(path) if Tokenizer.is_in(path) else None
     if tokenizer is not None:
         require_matching(tokenizer, config, origin=str(path))
     return ModelFolder(path, config, tensors, tokenizer)

@@ -18,6 +18,7 @@ from torch import Tensor
 from stentor.errors import UserError
 from stentor.model.llama import Llama
 from stentor.model.loss import IGNORED_LABEL, token_nats
+from stentor.tokenizer.base import Losses
 
 _EARLIER = "use an earlier checkpoint, or train again with a lower train.lr"
 Progress = Callable[[int, int], None]
@@ -32,7 +33,9 @@ class Evaluation:
         perplexity: exp(loss_nats); comparable only between models of one tokenizer.
         bits_per_byte: comparable between all models.
         num_tokens: scored tokens.
-        num_bytes: UTF-8 bytes of the raw text.
+        num_bytes: UTF-8 bytes of the raw text, before tokenization.
+        num_lossy_documents: documents that the tokenizer does not give back exactly; 0 for a byte-level BPE.
+        num_lost_bytes: bytes of the raw text that no token covers, so that nothing predicts them.
     """
 
     loss_nats: float
@@ -40,13 +43,18 @@ class Evaluation:
     bits_per_byte: float
     num_tokens: int
     num_bytes: int
+    num_lossy_documents: int = 0
+    num_lost_bytes: int = 0
 
     @classmethod
-    def from_total(cls, total_nats: float, *, num_tokens: int, num_bytes: int) -> Evaluation:
+    def from_total(
+        cls, total_nats: float, *, num_tokens: int, num_bytes: int, losses: Losses | None = None
+    ) -> Evaluation:
         """Derive all numbers from the summed loss."""
         loss_nats = total_nats / num_tokens
         perplexity = math.exp(loss_nats) if loss_nats < 700 else math.inf
-        return cls(loss_nats, perplexity, bits_per_byte(total_nats, num_bytes), num_tokens, num_bytes)
+        lost = asdict(losses or Losses())
+        return cls(loss_nats, perplexity, bits_per_byte(total_nats, num_bytes), num_tokens, num_bytes, **lost)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, as `--json` prints them."""
@@ -74,6 +82,7 @@ def measure(
     *,
     num_bytes: int,
     eos_token_id: int,
+    losses: Losses | None = None,
     batch_size: int = 16,
     on_progress: Progress | None = None,
 ) -> Evaluation:
@@ -84,6 +93,7 @@ def measure(
         token_ids: ids of all documents [num_tokens], each document followed by EOS; memory-mapped or not.
         num_bytes: UTF-8 bytes of the documents' raw text.
         eos_token_id: stands before the first document.
+        losses: what the ids do not give back of that text; None where they give back everything.
         batch_size: windows per forward pass; changes the speed only.
         on_progress: called with (tokens scored, tokens in all).
 
@@ -101,7 +111,7 @@ def measure(
             on_progress(scored, len(token_ids))
     if not math.isfinite(total_nats):
         raise UserError(f"the model's loss is {total_nats}: its weights have left the range of numbers", fix=_EARLIER)
-    return Evaluation.from_total(total_nats, num_tokens=scored, num_bytes=num_bytes)
+    return Evaluation.from_total(total_nats, num_tokens=scored, num_bytes=num_bytes, losses=losses)
 
 
 def stream_nats(

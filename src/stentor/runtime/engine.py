@@ -139,7 +139,8 @@ class LanguageModel:
             raise UserError(f"max_new_tokens is {max_new_tokens}", fix="ask for at least one token")
         if seed < 0:
             raise UserError(f"seed is {seed}", fix="use a whole number, 0 or above")
-        return self._text(self._new_ids(prompt_ids, max_new_tokens, settings, seed, stats), StopStrings(stop), stats)
+        new_ids = self._new_ids(prompt_ids, max_new_tokens, settings, seed, stats)
+        return self._text(new_ids, StreamDecoder(self.tokenizer, after=prompt_ids), StopStrings(stop), stats)
 
     def _refuse_long_prompt(self, prompt_ids: list[int]) -> None:
         context_length = self._model.config.max_position_embeddings
@@ -149,8 +150,9 @@ class LanguageModel:
                 fix="shorten the prompt",
             )
 
-    def _text(self, new_ids: Iterator[int], stops: StopStrings, stats: GenerationStats) -> Iterator[str]:
-        decoder = StreamDecoder(self.tokenizer)
+    def _text(
+        self, new_ids: Iterator[int], decoder: StreamDecoder, stops: StopStrings, stats: GenerationStats
+    ) -> Iterator[str]:
         for token_id in new_ids:
             if shown := stops.push(decoder.push(token_id)):
                 yield shown

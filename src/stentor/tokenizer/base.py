@@ -1,19 +1,51 @@
 """What every tokenizer can do, whatever its family; the rest of Stentor knows only this.
 
-Text (or any bytes) goes in and ids come out; ids come back as exactly the bytes that went in.
+Text (or any bytes) goes in and ids come out. A byte-level BPE gives exactly those bytes back; a TokenMonster
+vocabulary gives them back decomposed, without the bytes that it has no token for, and counts what that changes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from stentor.artifacts import staged_directory
+from stentor.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What decoding does not give back of texts that were encoded.
+
+    Attributes:
+        num_lossy_documents: documents that come back as other bytes, if only as another form of the same characters.
+        num_lost_bytes: bytes that no token covers and that vanish.
+    """
+
+    num_lossy_documents: int = 0
+    num_lost_bytes: int = 0
+
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(self.num_lossy_documents + other.num_lossy_documents, self.num_lost_bytes + other.num_lost_bytes)
+
+
+class ByteDecoder(Protocol):
+    """Turns ids into bytes as they come; all that it returns, joined, is `decode_bytes` of all the ids."""
+
+    def push(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes that these ids complete."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return what is left at the end."""
+        ...
 
 
 class Tokenizer(ABC):
-    """A fixed vocabulary: text to ids and back, losing nothing.
+    """A fixed vocabulary: text to ids and back.
 
     Special tokens are only ever placed by code. Where they are spelt out in a text they are plain text.
     """
@@ -37,6 +69,11 @@ class Tokenizer(ABC):
         from stentor.tokenizer.bpe_folder import load_bpe
 
         return load_bpe(Path(path_or_name))
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Whether a folder holds a tokenizer of any family."""
+        return (folder / "tokenizer.json").is_file() or any(folder.glob("*.vocab"))
 
     @property
     @abstractmethod
@@ -65,7 +102,9 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for: none for a special token.
+        """Return the bytes that a token is spelt with: none for a special token.
+
+        A family whose tokens change each other, as capitals do in TokenMonster, makes text of them only together.
 
         Raises:
             UserError: the vocabulary has no such id.
@@ -97,13 +136,43 @@ class Tokenizer(ABC):
         """
         return self.encode_batch([text], num_threads=1)[0]
 
+    def streaming_decoder(self) -> ByteDecoder:
+        """Return a new decoder that takes ids as they come; for characters instead of bytes see `StreamDecoder`."""
+        return _JoinedBytes(self)
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes that the ids stand for; special tokens are skipped."""
-        return b"".join(map(self.token_bytes, ids))
+        """Return the bytes that the ids stand for; special tokens are skipped.
+
+        Raises:
+            UserError: the vocabulary has no such id.
+        """
+        decoder = self.streaming_decoder()
+        return decoder.push(ids) + decoder.finish()
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text that the ids stand for; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode(errors="replace")
+
+    def losses(self, texts: Sequence[bytes], ids: Sequence[Sequence[int]]) -> Losses:
+        """Count what decoding does not give back; nothing for a family that keeps every byte.
+
+        Args:
+            texts: documents as bytes.
+            ids: what `encode_batch` made of each.
+        """
+        return Losses()
+
+    def require_known(self, token_id: int) -> None:
+        """Refuse an id that the vocabulary does not have.
+
+        Raises:
+            UserError: it is negative, or not below `vocab_size`.
+        """
+        if not 0 <= token_id < self.vocab_size:
+            raise UserError(
+                f"the token id {token_id} is outside the vocabulary of {self.vocab_size} tokens",
+                fix=f"use ids from 0 to {self.vocab_size - 1}",
+            )
 
     def save(self, destination: Path, *, replace: bool = False) -> None:
         """Write a sealed folder of kind `tokenizer` that `load` and transformers open.
@@ -115,3 +184,16 @@ class Tokenizer(ABC):
             staging.details.update(vocab_size=self.vocab_size, sha256=self.sha256)
             for name, data in self.files().items():
                 staging.write(name, data)
+
+
+class _JoinedBytes:
+    """Decodes tokens that stand for their bytes whatever is around them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._token_bytes = tokenizer.token_bytes
+
+    def push(self, ids: Iterable[int]) -> bytes:
+        return b"".join(map(self._token_bytes, ids))
+
+    def finish(self) -> bytes:
+        return b""

@@ -87,11 +87,7 @@ class BpeTokenizer(Tokenizer):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for: none for a special token."""
-        if not 0 <= token_id < self.vocab_size:
-            raise UserError(
-                f"the token id {token_id} is outside the vocabulary of {self.vocab_size} tokens",
-                fix=f"use ids from 0 to {self.vocab_size - 1}",
-            )
+        self.require_known(token_id)
         return self._file.token_bytes[token_id]
 
     def encode_batch(self, texts: Sequence[str | bytes], num_threads: int | None = None) -> list[list[int]]:

@@ -203,6 +203,7 @@ class _Run:
                 held_out.token_ids,
                 num_bytes=held_out.num_text_bytes,
                 eos_token_id=held_out.eos_token_id,
+                losses=self.shards.losses["validation"],
                 batch_size=self.recipe.train.micro_batch_size,
             )
 

@@ -31,12 +31,23 @@ def chunked_decode(arrays, level: int, chunks) -> bytes:
     return b"".join(decoder.push(chunk) for chunk in chunks) + decoder.finish()
 
 
+def texts_between_unknown(vocab, ids: list[int]) -> list[bytes]:
+    """Return the prepared texts that ids beyond the vocabulary end."""
+    texts = [b""]
+    for token_id in ids:
+        if 0 <= token_id < vocab.end_id:
+            texts[-1] += vocab.pieces()[token_id]
+        else:
+            texts.append(b"")
+    return texts
+
+
 @settings(max_examples=200)
 @given(st.lists(st.integers(-5, 300), max_size=60), st.randoms(use_true_random=False))
 def test_any_ids_in_any_chunks(by_bytes, ids, source: random.Random):
     vocab, arrays, _ = by_bytes
     level = vocab.settings.capcode
-    whole = uncapcode(b"".join(vocab.pieces()[i] for i in ids if 0 <= i < vocab.end_id), level)
+    whole = b"".join(uncapcode(part, level) for part in texts_between_unknown(vocab, ids))
     assert chunked_decode(arrays, level, [ids]) == whole
     assert chunked_decode(arrays, level, [[i] for i in ids]) == whole
     cuts = sorted(source.randint(0, len(ids)) for _ in range(4))
@@ -104,3 +115,21 @@ def _is_one_character(data: bytes) -> bool:
         return len(data.decode()) == 1
     except UnicodeDecodeError:
         return False
+
+
+@pytest.mark.parametrize("opened", [b"W", b"C", b"D", b"W hi", b"\xe2\x82"])
+def test_what_a_text_leaves_open_does_not_reach_into_the_next(by_bytes, opened):
+    vocab, arrays, pieces = by_bytes
+    level = vocab.settings.capcode
+    ids = [*(pieces[byte] for byte in opened), vocab.end_id, *(pieces[byte] for byte in b"x y")]
+    expected = uncapcode(opened, level) + b"x y"
+    assert chunked_decode(arrays, level, [ids]) == expected
+    assert chunked_decode(arrays, level, [[i] for i in ids]) == expected
+
+
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_prepared_text_decodes_like_the_ids_that_spell_it(by_bytes, data, cut):
+    vocab, arrays, _ = by_bytes
+    decoder = StreamingDecoder(arrays, vocab.settings.capcode)
+    joined = decoder.push_prepared(data[:cut]) + decoder.push_prepared(data[cut:]) + decoder.finish()
+    assert joined == uncapcode(data, vocab.settings.capcode)

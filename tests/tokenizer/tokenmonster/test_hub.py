@@ -4,7 +4,7 @@ import sys
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from stentor.errors import CorruptArtifactError, MissingDependencyError, UserError
 from stentor.tokenizer import Tokenizer
@@ -70,7 +70,9 @@ def test_an_unknown_name(hub):
         fetch_vocab("english-9000")
 
 
-@pytest.mark.parametrize("error", [OSError("down"), ConnectionError("down"), ValueError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError("down"), ConnectionError("down"), ValueError("x"), LocalEntryNotFoundError("offline")]
+)
 def test_no_network(hub, error):
     hub(error)
     with pytest.raises(UserError, match="could not be fetched"):

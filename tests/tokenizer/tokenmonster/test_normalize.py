@@ -88,7 +88,7 @@ def test_final_sigma_needs_proof(text, expected):
 @given(st.binary(), st.integers(0, 255))
 def test_any_bytes_with_any_flags(data, flags):
     result = normalize(data, flags)
-    if flags & TRIM and not flags & LEADING_SPACE:
+    if flags & TRIM and not flags & (LEADING_SPACE | ACCENTS):  # accents go after the trim
         assert result == result.strip(bytes(range(0x21)))
 
 

@@ -5,16 +5,20 @@ import pickle
 import subprocess
 import sys
 import unicodedata
+from functools import cache
 
 import numba
+import numpy as np
 import pytest
 
 from stentor.artifacts import read_manifest
 from stentor.errors import CorruptArtifactError, UserError
 from stentor.tokenizer import Tokenizer
+from stentor.tokenizer.base import Losses
 from stentor.tokenizer.tokenmonster import compiled
 from stentor.tokenizer.tokenmonster.load import is_tokenmonster
-from stentor.tokenizer.tokenmonster.tokenizer import SPECIAL_TOKENS, TokenMonsterTokenizer
+from stentor.tokenizer.tokenmonster.reference import Reference
+from stentor.tokenizer.tokenmonster.tokenizer import HOW_TO_OPEN, SPECIAL_TOKENS, TokenMonsterTokenizer
 from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab, write_vocab
 
 
@@ -135,3 +139,53 @@ def test_a_place_where_nothing_can_be_cached(monkeypatch):
         return 2 * number
 
     assert twice(21) == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "num_lost_bytes"),
+    [
+        (b"Hello World", 0),
+        (b"caf\xc3\xa9", 0),  # comes back decomposed: another form, and nothing lost
+        (b"a\x00b\x01C", 2),
+        (b"\xff\xfe", 2),
+        ("\u00e9\x07".encode(), 1),
+        (b"", 0),
+    ],
+)
+def test_losses_are_counted_by_document_and_byte(english, text, num_lost_bytes):
+    ids = english.encode(text)
+    is_lossy = english.decode_bytes(ids) != text
+    assert english.losses([text], [ids]) == Losses(int(is_lossy), num_lost_bytes)
+    texts = [text, b"and plain text", text]
+    expected = Losses(2 * int(is_lossy), 2 * num_lost_bytes)
+    assert english.losses(texts, english.encode_batch(texts)) == expected
+
+
+def test_lost_bytes_are_those_that_the_slow_twin_finds_no_token_for(english, make_inputs):
+    twin = Reference(english.vocab)
+    for text in make_inputs(300, 5, english.vocab.pieces()):
+        prepared, lost = twin.prepare(text), 0
+        while prepared:
+            match = next((size for size in range(40, 0, -1) if prepared[:size] in twin_tokens(twin)), 0)
+            lost, prepared = lost + (match == 0), prepared[match or 1 :]
+        assert english.losses([text], [english.encode(text)]).num_lost_bytes == lost
+
+
+@cache
+def twin_tokens(twin: Reference) -> frozenset[bytes]:
+    return frozenset(record.token for record in twin.vocab.records)
+
+
+def test_documents_decode_together_as_apart(english):
+    texts = ["HELLO", "world's end", "  In", "\n", "A", "b", ""]
+    joined = [token_id for text in texts for token_id in (*english.encode(text), english.eos_token_id)]
+    assert english.decode(joined) == "".join(texts)
+    assert english.decode_bytes(np.array(joined, np.uint16)) == "".join(texts).encode()
+
+
+def test_the_folder_says_how_to_open_it(small):
+    config = json.loads(small.files(model_max_length=64)["tokenizer_config.json"])
+    assert config["model_max_length"] == 64
+    assert config["tokenizer_class"].startswith("Stentor")
+    assert list(config["added_tokens_decoder"]) == [HOW_TO_OPEN]
+    assert "pip install stentor" in HOW_TO_OPEN

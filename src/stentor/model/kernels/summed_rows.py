@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_SUM_COLUMNS, _SUM_ROWS = 16, 256
+_SUM_COLUMNS, _SUM_ROWS, _SUM_WARPS = 4, 256, 8
 
 
 def summed_rows(values_PD: Tensor) -> Tensor:
@@ -20,6 +20,7 @@ def summed_rows(values_PD: Tensor) -> Tensor:
         TURNS=triton.cdiv(num_rows, _SUM_ROWS),
         ROWS=_SUM_ROWS,
         COLUMNS=_SUM_COLUMNS,
+        num_warps=_SUM_WARPS,
     )
     return out_D
 

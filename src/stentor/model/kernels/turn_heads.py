@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stentor.model.kernels.summed_rows import summed_rows
 
-_HEAD_TOKENS = 32
+_HEAD_TOKENS, _HEAD_WARPS = 64, 4
 
 
 def turn_heads_forward(
@@ -36,6 +36,7 @@ def turn_heads_forward(
         NORMS=gains_2H is not None,
         TOKENS=_HEAD_TOKENS,
         HALF=head_dim // 2,
+        num_warps=_HEAD_WARPS,
     )
     return q_NNH, k_NKH
 
@@ -105,6 +106,7 @@ def turn_heads_backward(
         LEARNS=learns_gains,
         TOKENS=_HEAD_TOKENS,
         HALF=head_dim // 2,
+        num_warps=_HEAD_WARPS,
     )
     if not learns_gains:
         return grad_NE, None

@@ -1,5 +1,8 @@
 """Ids to bytes, all at once or as they come; both give the same bytes however the ids are cut up.
 
+An id beyond the vocabulary, as a model's special tokens are, ends a text: each document was encoded alone, so what
+one leaves open (a capital, a space to take away) must not reach into the next.
+
 The original's decoder fails where a character is split between two chunks; this one keeps its bytes until the
 character is whole or can no longer become one.
 """
@@ -27,24 +30,33 @@ class StreamingDecoder:
         self._remainder = b""
 
     def push(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes that these ids complete; ids beyond the vocabulary stand for nothing."""
-        chosen = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)
-        data = np.frombuffer(self._remainder + self._pieces(chosen), np.uint8)
+        """Return the bytes that these ids complete; an id beyond the vocabulary has none, and ends a text."""
+        chosen = np.asarray(ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)).astype(np.int64)
+        ends = np.flatnonzero((chosen < 0) | (chosen >= self._vocab.piece_starts.size - 1))
+        out, start = [], 0
+        for end in ends.tolist():
+            out += [self._push_known(chosen[start:end]), self.finish()]
+            start = end + 1
+        return b"".join([*out, self._push_known(chosen[start:])])
+
+    def push_prepared(self, prepared: bytes) -> bytes:
+        """Return the bytes that this stretch of capcoded text completes."""
+        data = np.frombuffer(self._remainder + prepared, np.uint8)
         kept = int(unfinished_tail(data, data.size)) if self._level == 2 else 0
         self._remainder = data[data.size - kept :].tobytes()
         return self._decoded(data[: data.size - kept])
 
     def finish(self) -> bytes:
-        """Return what is left at the end: the bytes of a character that was never completed, else nothing."""
+        """End a text: return the bytes of a character that was never completed, else nothing."""
         data, self._remainder = np.frombuffer(self._remainder, np.uint8), b""
-        return self._decoded(data)
+        decoded = self._decoded(data)
+        self._state = 0
+        return decoded
 
-    def _pieces(self, ids: NDArray[np.int64]) -> bytes:
+    def _push_known(self, ids: NDArray[np.int64]) -> bytes:
         if not ids.size:
             return b""
-        starts = self._vocab.piece_starts
-        known = ids[(ids >= 0) & (ids < starts.size - 1)].astype(np.int64)
-        return gather(self._vocab.pieces, starts, known).tobytes()
+        return self.push_prepared(gather(self._vocab.pieces, self._vocab.piece_starts, ids).tobytes())
 
     def _decoded(self, data: NDArray[np.uint8]) -> bytes:
         if not data.size or self._level == 0:

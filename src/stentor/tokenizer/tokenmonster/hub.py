@@ -28,14 +28,14 @@ def fetch_vocab(name: str) -> Path:
         raise UserError(f"{name!r} is no name of a published vocabulary", fix=_example())
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError:
         raise missing_extra("huggingface_hub", "hf", needed_for="fetching a vocabulary by name") from None
     try:
         path = Path(hf_hub_download(REPOSITORY, f"vocabs/{name}.vocab"))
-    except EntryNotFoundError:
-        raise UserError(f"{REPOSITORY} has no vocabulary {name!r}", fix=_example()) from None
-    except (OSError, ValueError) as error:  # the library's own errors are among these
+    except (OSError, ValueError, EntryNotFoundError) as error:  # the library's own errors are among these
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise UserError(f"{REPOSITORY} has no vocabulary {name!r}", fix=_example()) from None
         raise UserError(
             f"the vocabulary {name!r} could not be fetched from {REPOSITORY} ({type(error).__name__})",
             fix="check the network, or pass the path of its .vocab file",

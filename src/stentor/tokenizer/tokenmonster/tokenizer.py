@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stentor.errors import UserError
-from stentor.tokenizer.base import Tokenizer
+from stentor.tokenizer.base import Losses, Tokenizer
 from stentor.tokenizer.tokenmonster.vocab_file import VocabFile, pack_vocab
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ if TYPE_CHECKING:
 VOCAB_FILE, CONFIG_FILE = "tokenmonster.vocab", "tokenizer_config.json"
 SPECIAL_TOKENS = {"eos": "<|endoftext|>", "bos": "<|beginoftext|>", "pad": "<|padding|>"}
 """In the order of their ids, which come right above the last of the vocabulary."""
+HOW_TO_OPEN = "this TokenMonster vocabulary opens with the package stentor: pip install stentor, then import stentor.hf"
+"""Stands in tokenizer_config.json where a token id belongs, so that every other class of transformers fails with it.
+
+transformers 4 says that the class `StentorTokenMonsterTokenizer` does not exist; 5 takes another class for one that it
+does not know, and a user may name one: none of them may come up with ids of its own.
+"""
 
 
 class TokenMonsterTokenizer(Tokenizer):
@@ -61,7 +66,7 @@ class TokenMonsterTokenizer(Tokenizer):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the capcoded bytes of a token: none for a special one. Only `decode_bytes` makes text of them."""
-        self._check(token_id)
+        self.require_known(token_id)
         return self._pieces[token_id] if token_id < self.vocab.end_id else b""
 
     def encode_batch(self, texts: Sequence[str | bytes], num_threads: int | None = None) -> list[list[int]]:
@@ -69,12 +74,11 @@ class TokenMonsterTokenizer(Tokenizer):
         return [ids.tolist() for ids in self.encoder.encode([_as_bytes(text) for text in texts], num_threads)]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the text that the ids stand for; special tokens are skipped."""
-        decoder = self.streaming_decoder()
-        chosen = np.fromiter(ids, np.int64)
+        """Return the text that the ids stand for; special tokens are skipped, and each ends a text."""
+        chosen = np.asarray(ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64))
         for extreme in (chosen.min(initial=0), chosen.max(initial=0)):
-            self._check(int(extreme))
-        return decoder.push(chosen) + decoder.finish()
+            self.require_known(int(extreme))
+        return super().decode_bytes(chosen)
 
     def streaming_decoder(self) -> StreamingDecoder:
         """Return a decoder that takes ids as they come."""
@@ -86,12 +90,25 @@ class TokenMonsterTokenizer(Tokenizer):
         """Whether decoding the ids of this text gives the text itself."""
         return self.decode_bytes(self.encode(text)) == _as_bytes(text)
 
+    def losses(self, texts: Sequence[bytes], ids: Sequence[Sequence[int]]) -> Losses:
+        """Count the texts that come back as other bytes, and the bytes that no token covers."""
+        pairs = ((text, self.decode_bytes(text_ids)) for text, text_ids in zip(texts, ids, strict=True))
+        changed = [(text, decoded) for text, decoded in pairs if text != decoded]
+        lost = (len(self._with_every_byte(text)) - len(decoded) for text, decoded in changed)
+        return Losses(len(changed), sum(max(0, num_bytes) for num_bytes in lost))
+
+    def _with_every_byte(self, text: bytes) -> bytes:
+        """Return what would come back if there were a token for each byte."""
+        decoder = self.streaming_decoder()
+        return decoder.push_prepared(self.encoder.prepare(text)) + decoder.finish()
+
     def files(self, model_max_length: int | None = None) -> dict[str, bytes]:
         """Return the vocabulary, and tokenizer_config.json with the special tokens."""
         config: dict[str, object] = {f"{role}_token": content for role, content in SPECIAL_TOKENS.items()}
         if model_max_length is not None:
             config["model_max_length"] = model_max_length
         config["tokenizer_class"] = "StentorTokenMonsterTokenizer"
+        config["added_tokens_decoder"] = {HOW_TO_OPEN: {"content": ""}}
         return {VOCAB_FILE: pack_vocab(self.vocab), CONFIG_FILE: (json.dumps(config, indent=1) + "\n").encode()}
 
     @cached_property
@@ -100,13 +117,6 @@ class TokenMonsterTokenizer(Tokenizer):
         from stentor.tokenizer.tokenmonster.encoder import Encoder
 
         return Encoder(self.vocab)
-
-    def _check(self, token_id: int) -> None:
-        if not 0 <= token_id < self.vocab_size:
-            raise UserError(
-                f"the token id {token_id} is outside the vocabulary of {self.vocab_size} tokens",
-                fix=f"use ids from 0 to {self.vocab_size - 1}",
-            )
 
     def __getstate__(self) -> VocabFile:
         return self.vocab
