@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, inlined, kernel
 from stentor.tokenizer.tokenmonster.training.filters import UNFILTERED, decode, is_latin, passes
-from stentor.tokenizer.tokenmonster.training.kinds import EITHER, LETTER, MARKERS, NUMBER, kinds_of
+from stentor.tokenizer.tokenmonster.training.kinds import EITHER, LETTER, NUMBER, kinds_of
 from stentor.tokenizer.tokenmonster.training.text import PreparedText
 from stentor.tokenizer.tokenmonster.utf8 import rune_at
 from stentor.tokenizer.tokenmonster.vocab_file import MAX_TOKEN_BYTES
@@ -24,6 +24,7 @@ from stentor.tokenizer.tokenmonster.vocab_file import MAX_TOKEN_BYTES
 _BATCH_POSITIONS = 1 << 23
 _MAX_BATCHES = 64
 _NUM_PAIRS = 1 << 16
+_DELETE_MARKERS = {1: 0x7F, 2: ord("D")}
 
 
 class Candidates(NamedTuple):
@@ -219,21 +220,28 @@ def _search(
 
 def _without_prefix(found: Candidates, data: Bytes, capcode: int, kinds: Bytes) -> Candidates:
     """Drop a delete marker and a space in front of a letter or a number: every token gets that spelling besides."""
-    if not capcode:
-        return found
     starts, lengths, counts = found
-    is_prefixed = (data[starts] == MARKERS[capcode][:1 if capcode == 1 else 2][-1]) & (data[starts + 1] == 0x20)
-    stripped = np.flatnonzero(is_prefixed & (lengths > 2))
-    behind = np.array([rune_at(data, start + 2, data.size)[0] for start in starts[stripped]], np.int64)
-    stripped = stripped[(kinds[behind] & EITHER) != 0] if stripped.size else stripped
-    known = {_bytes_at(data, *found_at) for found_at in zip(starts, lengths, strict=True)} if stripped.size else set()
-    kept = np.ones(starts.size, np.bool_)
-    for index in stripped:
+    if not capcode or not starts.size:
+        return found
+    is_prefixed = (data[starts] == _DELETE_MARKERS[capcode]) & (data[starts + 1] == 0x20) & (lengths > 2)
+    is_prefixed &= (kinds[_codes_at(data, np.minimum(starts + 2, data.size - 1))] & EITHER) != 0
+    begins_alike = (kinds[_codes_at(data, starts)] & EITHER) != 0
+    known = {_bytes_at(data, starts[index], lengths[index]) for index in np.flatnonzero(begins_alike)}
+    kept = ~is_prefixed
+    for index in np.flatnonzero(is_prefixed & (lengths > 3)):
         starts[index], lengths[index] = starts[index] + 2, lengths[index] - 2
         spelling = _bytes_at(data, starts[index], lengths[index])
-        kept[index] = lengths[index] > 1 and spelling not in known
+        kept[index] = spelling not in known
         known.add(spelling)
     return Candidates(starts[kept], lengths[kept], counts[kept])
+
+
+@kernel
+def _codes_at(data: Bytes, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    codes = np.empty(positions.size, np.int64)
+    for index in range(positions.size):
+        codes[index] = rune_at(data, positions[index], data.size)[0]
+    return codes
 
 
 def _bytes_at(data: Bytes, start: int, length: int) -> bytes:

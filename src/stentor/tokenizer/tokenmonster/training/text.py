@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,13 @@ def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int) -> Pr
     lengths: list[NDArray[np.int64]] = []
     num_bytes, digest = 0, hashlib.sha256()
     with ThreadPoolExecutor(num_workers) as pool:
-        for data, part_lengths, part_bytes in pool.map(prepare, chunked(texts, _CHUNK_CHARACTERS)):
-            parts.append(data)
-            lengths.append(part_lengths)
-            num_bytes += part_bytes
-            digest.update(data)
+        chunks = chunked(texts, _CHUNK_CHARACTERS)
+        while group := [*islice(chunks, num_workers)]:  # `map` alone would read every text before the first is done
+            for data, part_lengths, part_bytes in pool.map(prepare, group):
+                parts.append(data)
+                lengths.append(part_lengths)
+                num_bytes += part_bytes
+                digest.update(data)
     if not num_bytes:
         raise UserError("there is no text to learn a vocabulary from", fix="check the source that was given")
     if sum(part.size for part in parts) > MAX_BYTES:
