@@ -27,6 +27,7 @@ Say = Callable[[str, float | None], None]
 """Takes what is being done, and the share of it that is done."""
 _FAST_BYTES_PER_OCCURRENCE, _BYTES_PER_OCCURRENCE = 1_000_000, 10_000_000
 _MIN_OCCURRENCES, _MIN_POOL = 2, 20_000
+_RESUMED = "going on where an earlier run was stopped"
 
 
 def train_tokenmonster(
@@ -70,7 +71,7 @@ def _pool(
 ) -> Pool:
     fixed = settings.bytes_with_tokens
     if folder and (kept := folder.load_tokens()):
-        say("going on where an earlier run was stopped", None)
+        say(_RESUMED, None)
         return Pool(kept, fixed, settings.file_settings)
     found = _candidates(text, settings, workers, say)
     num_found = found.starts.size + len(fixed)
