@@ -15,14 +15,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stentor.errors import UserError, nearest_name
 from stentor.model.config import ModelConfig, padded_vocab_size
 from stentor.model.presets import preset
 
+if TYPE_CHECKING:
+    from stentor.tokenizer.tokenmonster.training.settings import TrainingSettings
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 INITIALIZERS = ("normal", "truncated_normal")
+TOKENIZER_KINDS = ("bpe", "tokenmonster", "unigram")
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 259, 65_536
 _FILE_NAME = re.compile(r"[\w-][\w .+-]*")
 _TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
@@ -60,22 +64,48 @@ class TokenizerConfig:
     """Which vocabulary to use.
 
     Attributes:
-        path: an existing tokenizer (folder or file); empty trains a byte-level BPE on the corpus.
-        vocab_size: tokens to learn, special tokens among them.
+        path: an existing tokenizer (folder or file); empty trains one on the corpus.
+        kind: of the one to train: `bpe` (byte-level), `tokenmonster`, or `unigram` (the fewest tokens).
+        vocab_size: tokens in all, the 3 special ones among them, whatever the kind.
         train_bytes: bytes of the corpus to learn from.
+        mode: of TokenMonster: which substrings may be tokens.
+        capcode: of TokenMonster: how capitals and missing spaces are spelt out.
+        is_thorough: whether a search for tokens (TokenMonster, unigram) takes its time.
     """
 
     path: str = ""
+    kind: str = "bpe"
     vocab_size: int = 8000
     train_bytes: int = 100_000_000
+    mode: str = "balanced"
+    capcode: int = 2
+    is_thorough: bool = False
 
     def __post_init__(self) -> None:
         _require_range("tokenizer", self, "above zero", "vocab_size", "train_bytes")
+        _require_one_of("tokenizer.kind", self.kind, TOKENIZER_KINDS)
         if not self.path and not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
             raise UserError(
                 f"tokenizer.vocab_size is {self.vocab_size}",
                 fix=f"use {MIN_VOCAB_SIZE} (256 bytes and 3 special tokens) to {MAX_VOCAB_SIZE} (ids are two bytes)",
             )
+        if self.kind == "tokenmonster":
+            self.tokenmonster_settings()
+
+    def tokenmonster_settings(self) -> TrainingSettings:
+        """Return how a TokenMonster vocabulary is learned.
+
+        Raises:
+            UserError: these settings do not go together.
+        """
+        from stentor.tokenizer.tokenmonster.training.settings import NUM_SPECIAL_TOKENS, TrainingSettings
+
+        return TrainingSettings(
+            vocab_size=self.vocab_size - NUM_SPECIAL_TOKENS,
+            mode=self.mode,
+            capcode=self.capcode,
+            is_fast=not self.is_thorough,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stentor.artifacts import MANIFEST_NAME, read_manifest, staged_directory
-from stentor.config import Recipe
+from stentor.config import Recipe, TokenizerConfig
 from stentor.errors import UserError
 from stentor.shards.build import Shards, build_shards, open_shards
 from stentor.text.corpus import Corpus, open_corpus, prepare_corpus
@@ -18,6 +19,7 @@ from stentor.tokenizer.bpe import train_bpe
 
 StageProgress = Callable[[int, int], None]
 Watch = Callable[[str], AbstractContextManager[StageProgress]]
+_SAY_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,30 @@ def _tokenizer(recipe: Recipe, corpus: Corpus, folder: Path, watch: Watch, repla
         return Tokenizer.load(folder)
     with watch("learning a vocabulary") as on_progress:
         texts = _up_to(recipe.tokenizer.train_bytes, corpus, on_progress)
-        tokenizer = train_bpe(texts, vocab_size=recipe.tokenizer.vocab_size)
+        tokenizer = _learn(recipe.tokenizer, texts, folder.with_name(f".{folder.name}.training"), watch)
         with staged_directory(folder, kind="tokenizer", replace=replace) as staging:
             for name, data in tokenizer.files().items():
                 staging.write(name, data)
             staging.details.update(made_from)
     return tokenizer
+
+
+def _learn(config: TokenizerConfig, texts: Iterator[str], state_dir: Path, watch: Watch) -> Tokenizer:
+    """Train a tokenizer; what a long search has found is kept in `state_dir` until it ends."""
+    if config.kind == "bpe":
+        return train_bpe(texts, vocab_size=config.vocab_size)
+    said_at = time.monotonic()
+
+    def say(detail: str, share: float | None) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= _SAY_EVERY_SECONDS:
+            said_at = time.monotonic()
+            with watch(f"learning a vocabulary: {detail}"):
+                pass
+
+    from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
+
+    return train_tokenmonster(texts, config.tokenmonster_settings(), state_dir=state_dir, say=say)
 
 
 def _shards(corpus: Corpus, tokenizer: Tokenizer, folder: Path, watch: Watch, replace: bool) -> Shards:

@@ -15,6 +15,8 @@ MODES_WITH_MARKERS = ("consistent", "strict")
 BYTE_SETS = {"utf8": 4 | 32, "all": 1, "ascii": 8 | 32, "extended": 16 | 32}
 """The single bytes that every vocabulary gets, and the flags that say so in its file; no other byte gets a token."""
 MAX_VOCAB_SIZE = 120_000
+NUM_SPECIAL_TOKENS = 3
+"""EOS, BOS and PAD, which come above a vocabulary."""
 _PRINTABLE = (*range(0x20, 0x7F), 0x09, 0x0A, 0x0D)
 _SIGNS = "\u00a3\u20ac\u00a9\u00ae\u2122\u00b0%\u00a2\u00a5\u2014\u2013\u2022\u2018\u2019\u201c\u201d"
 _ACCENTED = (
