@@ -90,6 +90,11 @@ def _learn(config: TokenizerConfig, texts: Iterator[str], state_dir: Path, watch
             with watch(f"learning a vocabulary: {detail}"):
                 pass
 
+    if config.kind == "unigram":
+        from stentor.tokenizer.unigram import train_unigram
+
+        is_fast = not config.is_thorough
+        return train_unigram(texts, vocab_size=config.vocab_size, is_fast=is_fast, state_dir=state_dir, say=say)
     from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
 
     return train_tokenmonster(texts, config.tokenmonster_settings(), state_dir=state_dir, say=say)

@@ -101,16 +101,17 @@ def _train(kind: str, source: str, out: Path, options: dict[str, Any], workers: 
         return train_bpe(texts, vocab_size=options["vocab_size"])
     from stentor.tokenizer.tokenmonster.training.settings import TrainingSettings
     from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
+    from stentor.tokenizer.unigram import train_unigram
 
-    settings = TrainingSettings(**options)
     with meter("learning a vocabulary") as shown:
-        return train_tokenmonster(
-            texts,
-            settings,
-            state_dir=out.with_name(f".{out.name}.training"),
-            num_workers=workers,
-            say=lambda detail, share: shown.show(detail, share=share),
-        )
+
+        def say(detail: str, share: float | None) -> None:
+            shown.show(detail, share=share)
+
+        place = out.with_name(f".{out.name}.training")
+        if kind == "unigram":
+            return train_unigram(texts, **options, state_dir=place, num_workers=workers, say=say)
+        return train_tokenmonster(texts, TrainingSettings(**options), state_dir=place, num_workers=workers, say=say)
 
 
 @app.command()

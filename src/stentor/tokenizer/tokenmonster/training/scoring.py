@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -31,19 +32,30 @@ class Usage(NamedTuple):
     num_tokens: int
 
 
+CountPart = Callable[[int, int], NDArray[np.int64]]
+"""Takes the first document of a part and the end of the part; returns the uses of each record."""
+
+
 def measure_usage(arrays: VocabArrays, text: PreparedText, pool: ThreadPoolExecutor, every: int = 1) -> Usage:
-    """Tokenise every n-th document with a vocabulary and count.
+    """Tokenise every n-th document with a vocabulary and count."""
+
+    def count(first: int, last: int) -> NDArray[np.int64]:
+        return _count(arrays, text.data, text.starts, first, last, every)
+
+    return each_part(text, pool, every, arrays.ids.size, count)
+
+
+def each_part(
+    text: PreparedText, pool: ThreadPoolExecutor, every: int, num_records: int, count: CountPart
+) -> Usage:
+    """Add up what a kernel counts in every n-th document of each part of a text.
 
     The sums are of whole numbers: they do not depend on the number of threads.
     """
     edges = np.searchsorted(text.starts, np.arange(0, text.data.size, _PART_BYTES * every))
-    ranges = [*zip(edges, [*edges[1:], text.num_documents], strict=True)]
-
-    def count(part: tuple[int, int]) -> NDArray[np.int64]:
-        return _count(arrays, text.data, text.starts, -(-part[0] // every) * every, part[1], every)
-
-    uses = np.zeros(arrays.ids.size, np.int64)
-    for counted in pool.map(count, ranges):
+    firsts = [-(-int(edge) // every) * every for edge in edges]
+    uses = np.zeros(num_records, np.int64)
+    for counted in pool.map(count, firsts, [*edges[1:], text.num_documents]):
         uses += counted
     return Usage(uses, int(uses.sum()))
 

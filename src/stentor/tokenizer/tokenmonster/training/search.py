@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.pool import Pool
-from stentor.tokenizer.tokenmonster.training.scoring import measure_usage, removal_costs
+from stentor.tokenizer.tokenmonster.training.scoring import Usage, measure_usage, removal_costs
 from stentor.tokenizer.tokenmonster.training.state import SearchState, StateFolder
 from stentor.tokenizer.tokenmonster.training.text import PreparedText
 
+Measure = Callable[[VocabArrays, PreparedText, ThreadPoolExecutor, int], Usage]
 _MIN_SWAP, _SWAP_SHARE, _SWAP_DECAY = 20, 8, 0.9
 
 
@@ -56,12 +58,22 @@ class Search:
         effort: how hard to search.
         seed: of the random choices.
         num_workers: threads.
+        measure: how uses are counted: as the encoder walks, without another one.
     """
 
     def __init__(
-        self, pool: Pool, text: PreparedText, *, vocab_size: int, effort: Effort, seed: int, num_workers: int
+        self,
+        pool: Pool,
+        text: PreparedText,
+        *,
+        vocab_size: int,
+        effort: Effort,
+        seed: int,
+        num_workers: int,
+        measure: Measure = measure_usage,
     ) -> None:
         self._pool, self._text, self._vocab_size = pool, text, vocab_size
+        self._measure_usage = measure
         self._effort, self._seed = effort, seed
         self._every = max(1, text.data.size // effort.sample_bytes)
         self._threads = ThreadPoolExecutor(num_workers)
@@ -138,7 +150,7 @@ class Search:
         """Return how many tokens the text has, and for each token of the pool how many more without it."""
         arrays = self._pool.arrays(is_chosen)
         assert arrays is not None, "the pool fits the encoder's tables"
-        usage = measure_usage(arrays, self._text, self._threads, self._every)
+        usage = self._measure_usage(arrays, self._text, self._threads, self._every)
         token_of = self._pool.token_of[self._pool.chosen_records(is_chosen)]
         costs = np.zeros(is_chosen.size, np.int64)
         np.add.at(costs, token_of, removal_costs(arrays, usage.uses, token_of))

@@ -44,8 +44,16 @@ class PreparedText:
         return self.starts.size - 1
 
 
-def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int) -> PreparedText:
+def prepare_texts(
+    texts: Iterable[str], *, capcode: int, num_workers: int, is_decomposed: bool = True
+) -> PreparedText:
     """Decompose and capcode documents; they are kept in memory, about as large as they are.
+
+    Args:
+        texts: documents.
+        capcode: the level.
+        num_workers: threads.
+        is_decomposed: whether characters are decomposed canonically (NFD) first.
 
     Raises:
         UserError: there is no text, or more than 4 GB of it.
@@ -56,7 +64,7 @@ def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int) -> Pr
         documents = [text.encode(errors="replace") for text in chunk]
         raw = np.frombuffer(b"".join(documents) + b"\0", np.uint8)
         starts = np.cumsum([0, *map(len, documents)], dtype=np.int64)
-        data, lengths = _prepare_documents(raw, starts, capcode, unicode)
+        data, lengths = _prepare_documents(raw, starts, capcode, unicode, is_decomposed)
         return data, lengths, raw.size - 1
 
     parts: list[Bytes] = []
@@ -80,12 +88,12 @@ def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int) -> Pr
 
 @kernel
 def _prepare_documents(
-    raw: Bytes, starts: NDArray[np.int64], level: int, unicode: UnicodeArrays
+    raw: Bytes, starts: NDArray[np.int64], level: int, unicode: UnicodeArrays, is_decomposed: bool
 ) -> tuple[Bytes, NDArray[np.int64]]:
     """Return prepared documents, a 0 behind each, and their lengths, that 0 counted."""
     out, lengths, size = np.empty(raw.size + raw.size // 4 + 64, np.uint8), np.empty(starts.size - 1, np.int64), 0
     for document in range(lengths.size):
-        prepared, length = prepare_text(raw, starts[document], starts[document + 1], unicode, level, True)
+        prepared, length = prepare_text(raw, starts[document], starts[document + 1], unicode, level, is_decomposed)
         if size + length + 1 > out.size:
             larger = np.empty(2 * (size + length + 1), np.uint8)
             larger[:size] = out[:size]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from stentor.tokenizer.tokenmonster.build import build_vocab, numbered
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 from stentor.tokenizer.tokenmonster.training.candidates import Candidates, find_candidates
 from stentor.tokenizer.tokenmonster.training.pool import Pool
-from stentor.tokenizer.tokenmonster.training.scoring import measure_usage
-from stentor.tokenizer.tokenmonster.training.search import FAST, THOROUGH, Effort, Search
+from stentor.tokenizer.tokenmonster.training.scoring import Usage, measure_usage
+from stentor.tokenizer.tokenmonster.training.search import FAST, THOROUGH, Effort, Measure, Search
 from stentor.tokenizer.tokenmonster.training.settings import TRAINED_MODES, TrainingSettings
 from stentor.tokenizer.tokenmonster.training.state import SearchState, StateFolder
 from stentor.tokenizer.tokenmonster.training.text import PreparedText, prepare_texts
@@ -50,20 +51,72 @@ def train_tokenmonster(
     Raises:
         UserError: the texts do not contain so many candidates; or another process uses `state_dir`.
     """
+
+    def prepare(workers: int) -> PreparedText:
+        return prepare_texts(texts, capcode=settings.capcode, num_workers=workers)
+
+    return _tokenizer(learn(prepare, settings, state_dir=state_dir, num_workers=num_workers, say=say))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The end of a search.
+
+    Attributes:
+        pool: what was looked at.
+        is_chosen: for each token of the pool, whether it was taken.
+        text: what it was learned from.
+        usage: how often each record of the chosen tokens is used in the text.
+    """
+
+    pool: Pool
+    is_chosen: NDArray[np.bool_]
+    text: PreparedText
+    usage: Usage
+
+
+def learn(
+    prepare: Callable[[int], PreparedText],
+    settings: TrainingSettings,
+    *,
+    measure: Measure = measure_usage,
+    state_dir: Path | None = None,
+    num_workers: int | None = None,
+    say: Say = lambda detail, share: None,
+) -> Learned:
+    """Find candidates in a text, and the best few of them.
+
+    Args:
+        prepare: returns the text; takes the number of threads.
+        settings: what to learn.
+        measure: how uses are counted.
+        state_dir: as for `train_tokenmonster`.
+        num_workers: as for `train_tokenmonster`.
+        say: receives progress in words.
+    """
     workers = num_workers or os.cpu_count() or 1
-    text = prepare_texts(texts, capcode=settings.capcode, num_workers=workers)
+    text = prepare(workers)
+    effort = FAST if settings.is_fast else THOROUGH
     with locked_directory(state_dir) if state_dir else nullcontext():
         folder = StateFolder(state_dir, settings.fingerprint(text.sha256)) if state_dir else None
         pool = _pool(text, settings, folder, workers, say)
-        effort = FAST if settings.is_fast else THOROUGH
         search = Search(
-            pool, text, vocab_size=settings.vocab_size, effort=effort, seed=settings.seed, num_workers=workers
+            pool,
+            text,
+            vocab_size=settings.vocab_size,
+            effort=effort,
+            seed=settings.seed,
+            num_workers=workers,
+            measure=measure,
         )
-        is_chosen = search.run(folder, lambda state: say(*_progress(state, settings.vocab_size, effort, text)))
-        tokenizer = _tokenizer(pool, is_chosen, text, workers)
+        is_chosen = search.run(folder, lambda state: say(*_progress(state, settings.vocab_size, effort)))
+        arrays = pool.arrays(is_chosen)
+        assert arrays is not None, "the pool fits the encoder's tables"
+        with ThreadPoolExecutor(workers) as threads:
+            learned = Learned(pool, is_chosen, text, measure(arrays, text, threads, 1))
     if folder:
         folder.remove()
-    return tokenizer
+    return learned
 
 
 def _pool(
@@ -120,24 +173,19 @@ def _best_first(found: Candidates, text: PreparedText) -> list[bytes]:
     return [token for _, token in sorted(zip((-saved).tolist(), tokens, strict=True))]
 
 
-def _progress(state: SearchState, vocab_size: int, effort: Effort, text: PreparedText) -> tuple[str, float | None]:
+def _progress(state: SearchState, vocab_size: int, effort: Effort) -> tuple[str, float | None]:
     if not state.num_tokens:
         return f"pruning: {int(state.is_chosen.sum()):,} tokens left, {vocab_size:,} wanted", None
-    ratio = f"{state.num_tokens:,} tokens for the text"
-    return f"swap {state.num_swaps} of {effort.num_swaps}: {ratio}", state.num_swaps / max(1, effort.num_swaps)
+    share = state.num_swaps / max(1, effort.num_swaps)
+    return f"swap {state.num_swaps} of {effort.num_swaps}: {state.num_tokens:,} tokens for the text", share
 
 
-def _tokenizer(
-    pool: Pool, is_chosen: NDArray[np.bool_], text: PreparedText, workers: int
-) -> TokenMonsterTokenizer:
+def _tokenizer(learned: Learned) -> TokenMonsterTokenizer:
     """Return the chosen tokens as a vocabulary; a score is the share of the text's bytes that a token covers."""
-    arrays = pool.arrays(is_chosen)
-    assert arrays is not None, "the pool fits the encoder's tables"
-    with ThreadPoolExecutor(workers) as threads:
-        usage = measure_usage(arrays, text, threads)
-    records = pool.chosen_records(is_chosen)
+    pool, text = learned.pool, learned.text
+    records = pool.chosen_records(learned.is_chosen)
     covered = np.zeros(len(pool.tokens), np.int64)
-    np.add.at(covered, pool.token_of[records], usage.uses * pool.lengths[records])
+    np.add.at(covered, pool.token_of[records], learned.usage.uses * pool.lengths[records])
     scores = (covered / max(1, text.data.size - text.num_documents)).astype(np.float32)
-    chosen = {pool.tokens[index]: float(scores[index]) for index in np.flatnonzero(is_chosen)}
+    chosen = {pool.tokens[index]: float(scores[index]) for index in np.flatnonzero(learned.is_chosen)}
     return TokenMonsterTokenizer(build_vocab(numbered(chosen), pool.settings))
