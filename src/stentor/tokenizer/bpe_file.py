@@ -47,9 +47,7 @@ def parse_bpe_file(data: bytes, where: str) -> TokenizerFile:
     return check_file(data, where, "byte-level BPE", _checked)
 
 
-def check_file(
-    data: bytes, where: str, family: str, check: Callable[[dict[str, Any]], TokenizerFile]
-) -> TokenizerFile:
+def check_file(data: bytes, where: str, family: str, check: Callable[[dict[str, Any]], TokenizerFile]) -> TokenizerFile:
     """Read JSON and let `check` look at it; whatever is wrong becomes one sentence that names the rule.
 
     Raises:

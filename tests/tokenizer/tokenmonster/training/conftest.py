@@ -10,7 +10,26 @@ from stentor.tokenizer.tokenmonster.training.kinds import LETTER, NUMBER, kinds_
 from stentor.tokenizer.tokenmonster.training.text import PreparedText, prepare_texts
 from stentor.tokenizer.tokenmonster.unicode13 import runes
 
-WORDS = "the and of under stone river reading Constantinople don't USA iPhone 1984 (see) e.g. well-known caf\u00e9 na\u00efve x_y".split()
+WORDS = [
+    "the",
+    "and",
+    "of",
+    "under",
+    "stone",
+    "river",
+    "reading",
+    "Constantinople",
+    "don't",
+    "USA",
+    "iPhone",
+    "1984",
+    "(see)",
+    "e.g.",
+    "well-known",
+    "café",
+    "naïve",
+    "x_y",
+]
 
 
 def few_texts(count: int = 60, seed: int = 1) -> list[str]:

@@ -13,7 +13,7 @@ from stentor.tokenizer.tokenmonster.training import train as module
 from stentor.tokenizer.tokenmonster.training.filters_reference import MODES, Filter
 from stentor.tokenizer.tokenmonster.training.settings import TrainingSettings
 from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
-from stentor.tokenizer.tokenmonster.vocab_file import parse_vocab, pack_vocab
+from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab, parse_vocab
 
 SIZE = 260
 
@@ -115,7 +115,9 @@ def test_a_stopped_training_goes_on_to_the_same_file(trained, texts, tmp_path):
     with pytest.raises(Stopped):
         train_tokenmonster(texts, settings(), state_dir=tmp_path / "state", say=stop)
     said.clear()
-    resumed = train_tokenmonster(texts, settings(), state_dir=tmp_path / "state", say=lambda *what: said.append(what[0]))
+    resumed = train_tokenmonster(
+        texts, settings(), state_dir=tmp_path / "state", say=lambda *what: said.append(what[0])
+    )
     assert resumed.sha256 == trained.sha256
     assert said[0] == "going on where an earlier run was stopped"
     assert said[1].startswith("swap 4")

@@ -39,9 +39,7 @@ def learn_fewest(
     def prepare(workers: int) -> PreparedText:
         return prepare_texts(lines(), capcode=0, num_workers=workers, is_decomposed=False)
 
-    learned = learn(
-        prepare, settings, measure=measure_fewest, state_dir=state_dir, num_workers=num_workers, say=say
-    )
+    learned = learn(prepare, settings, measure=measure_fewest, state_dir=state_dir, num_workers=num_workers, say=say)
     return [token for token, is_chosen in zip(learned.pool.tokens, learned.is_chosen, strict=True) if is_chosen]
 
 
@@ -56,7 +54,13 @@ def measure_fewest(arrays: VocabArrays, text: PreparedText, pool: ThreadPoolExec
 
 @kernel
 def _count_fewest(
-    cells: NDArray[np.uint64], data: Bytes, starts: NDArray[np.int64], first: int, last: int, step: int, num_records: int
+    cells: NDArray[np.uint64],
+    data: Bytes,
+    starts: NDArray[np.int64],
+    first: int,
+    last: int,
+    step: int,
+    num_records: int,
 ) -> NDArray[np.int64]:
     uses = np.zeros(num_records, np.int64)
     costs, arrivals = np.empty(1 << 12, np.int32), np.empty(1 << 12, np.int64)

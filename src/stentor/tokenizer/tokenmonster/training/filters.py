@@ -261,13 +261,13 @@ def _words(codes: Codes, first: Int, end: Int, kinds: Bytes, is_consistent: bool
         code = codes[index]
         kind = kinds[code]
         is_blank, is_apostrophe = code == _BLANK, kind & APOSTROPHE != 0
-        if is_blank and after_blank or is_apostrophe and after_apostrophe:
+        if (is_blank and after_blank) or (is_apostrophe and after_apostrophe):
             return False
         if is_blank or kind & LETTER or (is_consistent and kind & NUMBER):
             joint = 0
         elif not is_apostrophe:
             is_joint = code == _HYPHEN or code == _DOT or code == _LOW_LINE
-            if not is_consistent or not (is_joint and joint == 0 or kind & MARKER):
+            if not is_consistent or not ((is_joint and joint == 0) or kind & MARKER):
                 return False
             if is_joint or 0 < joint < 3:
                 joint += 1

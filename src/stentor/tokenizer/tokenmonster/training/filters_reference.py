@@ -181,7 +181,9 @@ class Filter:
         size, end, has_signs = _size(text), text[-1], signs.others + signs.markers + signs.delimiters > 0
         if end == " " and has_signs:
             return False
-        if self.marker(end) and (size == 2 or (size <= 4 and signs.markers == 2) or signs.others == signs.delimiters == 0):
+        if self.marker(end) and (
+            size == 2 or (size <= 4 and signs.markers == 2) or signs.others == signs.delimiters == 0
+        ):
             return True
         is_mixed = signs.spaces != signs.lines or signs.others + signs.delimiters > 3 or signs.runs > 1
         if signs.longest_run > 1 and has_signs and is_mixed:

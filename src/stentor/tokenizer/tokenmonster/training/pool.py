@@ -126,9 +126,7 @@ def _begin_bytes(first_bytes: Bytes, begins: NDArray[np.int64]) -> Bytes:
 
 
 @kernel
-def take(
-    data: Bytes, starts: NDArray[np.int64], chosen: NDArray[np.int64]
-) -> tuple[Bytes, NDArray[np.int64]]:
+def take(data: Bytes, starts: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[Bytes, NDArray[np.int64]]:
     """Return the bytes of chosen records, one behind the other, and where each begins."""
     new_starts = np.zeros(chosen.size + 1, np.int64)
     for index in range(chosen.size):

@@ -45,9 +45,7 @@ def measure_usage(arrays: VocabArrays, text: PreparedText, pool: ThreadPoolExecu
     return each_part(text, pool, every, arrays.ids.size, count)
 
 
-def each_part(
-    text: PreparedText, pool: ThreadPoolExecutor, every: int, num_records: int, count: CountPart
-) -> Usage:
+def each_part(text: PreparedText, pool: ThreadPoolExecutor, every: int, num_records: int, count: CountPart) -> Usage:
     """Add up what a kernel counts in every n-th document of each part of a text.
 
     The sums are of whole numbers: they do not depend on the number of threads.

@@ -44,9 +44,7 @@ class PreparedText:
         return self.starts.size - 1
 
 
-def prepare_texts(
-    texts: Iterable[str], *, capcode: int, num_workers: int, is_decomposed: bool = True
-) -> PreparedText:
+def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int, is_decomposed: bool = True) -> PreparedText:
     """Decompose and capcode documents; they are kept in memory, about as large as they are.
 
     Args:

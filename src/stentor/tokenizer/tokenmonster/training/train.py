@@ -119,9 +119,7 @@ def learn(
     return learned
 
 
-def _pool(
-    text: PreparedText, settings: TrainingSettings, folder: StateFolder | None, workers: int, say: Say
-) -> Pool:
+def _pool(text: PreparedText, settings: TrainingSettings, folder: StateFolder | None, workers: int, say: Say) -> Pool:
     fixed = settings.bytes_with_tokens
     if folder and (kept := folder.load_tokens()):
         say(_RESUMED, None)
