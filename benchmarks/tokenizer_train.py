@@ -2,7 +2,7 @@
 
 usage: python benchmarks/tokenizer_train.py VOCAB.vocab VALIDATION TRAINING... [--thorough] [--also VOCAB.vocab]...
 
-VOCAB is a published vocabulary, and one of its size, mode and capcode level is learned and timed. VALIDATION and TRAINING
+VOCAB is a published vocabulary; one of its size, mode and capcode level is learned and timed. VALIDATION and TRAINING
 are sources of text. One for each vocabulary of --also is learned from less text (--also-mb), for its bytes per token.
 """
 

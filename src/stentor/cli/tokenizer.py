@@ -45,9 +45,7 @@ def train(
         str | None, typer.Option("--bytes", help="Bytes that get a token: utf8, all, ascii or extended.")
     ] = None,
     min_occurrences: Annotated[int | None, typer.Option(help="Leave out what occurs less often than this.")] = None,
-    all_scripts: Annotated[
-        bool, typer.Option("--all-scripts", help="Learn words of other scripts than Latin.")
-    ] = False,
+    all_scripts: Annotated[bool, typer.Option("--all-scripts", help="Learn words that are not Latin, too.")] = False,
     partial_characters: Annotated[
         bool, typer.Option("--partial-characters", help="Let tokens begin and end within a character.")
     ] = False,

@@ -11,24 +11,8 @@ from stentor.tokenizer.tokenmonster.training.text import PreparedText, prepare_t
 from stentor.tokenizer.tokenmonster.unicode13 import runes
 
 WORDS = [
-    "the",
-    "and",
-    "of",
-    "under",
-    "stone",
-    "river",
-    "reading",
-    "Constantinople",
-    "don't",
-    "USA",
-    "iPhone",
-    "1984",
-    "(see)",
-    "e.g.",
-    "well-known",
-    "café",
-    "naïve",
-    "x_y",
+    *("the", "and", "of", "under", "stone", "river", "reading", "Constantinople", "don't", "USA", "iPhone", "1984"),
+    *("(see)", "e.g.", "well-known", "caf\u00e9", "na\u00efve", "x_y"),
 ]
 
 

@@ -10,6 +10,7 @@ from stentor.tokenizer.tokenmonster.training.text import prepare_texts
 from stentor.tokenizer.tokenmonster.vocab_file import Settings
 
 SINGLES = frozenset(bytes([byte]) for byte in b" abcdefghijklmnopqrstuvwxyzCDW.\n")
+NUM_WANTED = len(SINGLES) + 3
 QUICK = Effort(pool_factor=4, share_far=0.3, share_near=0.1, num_swaps=6, sample_bytes=1 << 30)
 USEFUL, USELESS = [b" stone", b" river", b" under"], [b" stonx", b"qq", b" rixer", b"zz"]
 PARTS = [b"st", b"one", b"ri", b"ver", b" un", b"der", b" s", b" r", b" u", b"er"]
@@ -25,7 +26,7 @@ def pool() -> Pool:
     return Pool([*SINGLES, *USEFUL, *USELESS, *PARTS], SINGLES, Settings(capcode=2))
 
 
-def search(pool, text, size=len(SINGLES) + 3, effort=QUICK, seed=0, num_workers=1) -> Search:
+def search(pool, text, size=NUM_WANTED, effort=QUICK, seed=0, num_workers=1) -> Search:
     return Search(pool, text, vocab_size=size, effort=effort, seed=seed, num_workers=num_workers)
 
 
@@ -61,7 +62,7 @@ def test_a_pool_that_is_all_wanted(pool, text):
     assert found.all()
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -74,9 +75,9 @@ def test_a_stopped_search_goes_on_to_the_same_end(pool, text, tmp_path, stop_aft
     def stop(state) -> None:
         rounds.append(state.step)
         if len(rounds) == stop_after:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         search(pool, text, seed=4).run(StateFolder(tmp_path, "x"), stop)
     resumed = search(pool, text, seed=4, num_workers=3)
     resumed.run(StateFolder(tmp_path, "x"), lambda state: rounds.append(state.step))

@@ -100,7 +100,7 @@ def test_a_pool_too_large_for_the_tables_is_made_smaller(texts, monkeypatch):
     assert train_tokenmonster(texts, settings()).vocab.num_ids == SIZE
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -110,9 +110,9 @@ def test_a_stopped_training_goes_on_to_the_same_file(trained, texts, tmp_path):
     def stop(detail: str, share: float | None) -> None:
         said.append(detail)
         if detail.startswith("swap 3"):
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train_tokenmonster(texts, settings(), state_dir=tmp_path / "state", say=stop)
     said.clear()
     resumed = train_tokenmonster(
@@ -127,9 +127,9 @@ def test_a_stopped_training_goes_on_to_the_same_file(trained, texts, tmp_path):
 def test_other_settings_start_anew(texts, tmp_path):
     def stop(detail: str, share: float | None) -> None:
         if detail.startswith("swap 1"):
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train_tokenmonster(texts, settings(), state_dir=tmp_path, say=stop)
     said: list[str] = []
     train_tokenmonster(texts, settings(mode="clean"), state_dir=tmp_path, say=lambda *what: said.append(what[0]))

@@ -52,7 +52,7 @@ def decode(data: Bytes, start: Int, end: Int, codes: Codes, offsets: Codes) -> t
 @kernel
 def is_latin(codes: Codes, count: Int, kinds: Bytes) -> bool:
     """Whether no letter is of another script."""
-    for index in range(count):
+    for index in range(count):  # noqa: SIM110 - a generator cannot be compiled
         if kinds[codes[index]] & FOREIGN:
             return False
     return True
@@ -131,7 +131,7 @@ def _is_loose(found: Int, spaces: Int, lines: Int, runs: Int, size: Int) -> bool
 @kernel
 def _clean(codes: Codes, offsets: Codes, count: Int, kinds: Bytes, level: Int, follower: Int) -> bool:
     kept = count
-    while kept > 0 and (codes[kept - 1] == _LF or codes[kept - 1] == _CR):
+    while kept > 0 and codes[kept - 1] in (_LF, _CR):
         kept -= 1
     was_cut = kept < count
     if offsets[kept] <= 1:
@@ -161,7 +161,7 @@ def _balanced(codes: Codes, offsets: Codes, count: Int, kinds: Bytes, level: Int
     last = codes[count - 1]
     if found & _LEADS:
         found &= ~_BEGINS_SPACE
-    if last == _LF or last == _CR:
+    if last in (_LF, _CR):
         runs -= 1
     has_any, has_other, has_alpha = found & _HAS_ANY != 0, found & _HAS_OTHER != 0, found & _HAS_ALPHA != 0
     if found & _DOUBLED and (has_any or (has_other and runs > 1)):
@@ -188,9 +188,9 @@ def _marker_may_end(codes: Codes, offsets: Codes, count: Int) -> bool:
     if offsets[count] < 3:
         return False
     before, before_that = codes[count - 2], codes[count - 3] if count >= 3 else _NONE
-    if before == _DOT or before == _HYPHEN:
+    if before in (_DOT, _HYPHEN):
         return True
-    return (before == _D or before == _DELETE) and (before_that == _DOT or before_that == _HYPHEN)
+    return before in (_D, _DELETE) and before_that in (_DOT, _HYPHEN)
 
 
 @kernel
@@ -247,7 +247,7 @@ def _peeled(codes: Codes, count: Int) -> tuple[Int, Int]:
 
 @kernel
 def _all_of(codes: Codes, first: Int, end: Int, kinds: Bytes, kind: Int) -> bool:
-    for index in range(first, end):
+    for index in range(first, end):  # noqa: SIM110 - a generator cannot be compiled
         if kinds[codes[index]] & kind == 0:
             return False
     return True
@@ -266,7 +266,7 @@ def _words(codes: Codes, first: Int, end: Int, kinds: Bytes, is_consistent: bool
         if is_blank or kind & LETTER or (is_consistent and kind & NUMBER):
             joint = 0
         elif not is_apostrophe:
-            is_joint = code == _HYPHEN or code == _DOT or code == _LOW_LINE
+            is_joint = code in (_HYPHEN, _DOT, _LOW_LINE)
             if not is_consistent or not ((is_joint and joint == 0) or kind & MARKER):
                 return False
             if is_joint or 0 < joint < 3:
@@ -276,7 +276,7 @@ def _words(codes: Codes, first: Int, end: Int, kinds: Bytes, is_consistent: bool
         return False
     if not is_consistent or code == _NONE:
         return True
-    return not (code == _DOT or code == _HYPHEN or (kinds[code] & MARKER and joint <= 1))
+    return not (code in (_DOT, _HYPHEN) or (kinds[code] & MARKER and joint <= 1))
 
 
 @kernel
@@ -349,20 +349,25 @@ def _bracket_may_stand(codes: Codes, first: Int, last: Int, at: Int) -> bool:
             start, end = (first, at) if index < 3 else (at + 1, last)
     for index in range(start, end):
         code = codes[index]
-        if not (code == _COMMA or code == _DOT or code == _BLANK or code == _LF or code == _CR):
+        if code not in (_COMMA, _DOT, _BLANK, _LF, _CR):
             return False
     return True
 
 
 @kernel
-def _strict_signs(codes: Codes, offsets: Codes, count: Int, kinds: Bytes) -> bool:
-    one, two, end, size = codes[0], codes[1], codes[count - 1], offsets[count]
-    if size == 2:
-        for pair in range(_SMALL_PAIRS.shape[0]):
-            if one == _SMALL_PAIRS[pair, 0] and two == _SMALL_PAIRS[pair, 1]:
-                return True
-        if (one == _COMMA or one == _DOT or two == _COMMA) and kinds[two] & SPACE == 0:
+def _strict_pair(one: Int, two: Int, kinds: Bytes) -> bool:
+    """Whether two bytes are a pair of delimiters, or a comma or a full stop and something."""
+    for pair in range(_SMALL_PAIRS.shape[0]):
+        if one == _SMALL_PAIRS[pair, 0] and two == _SMALL_PAIRS[pair, 1]:
             return True
+    return (one in (_COMMA, _DOT) or two == _COMMA) and kinds[two] & SPACE == 0
+
+
+@kernel
+def _strict_signs(codes: Codes, offsets: Codes, count: Int, kinds: Bytes) -> bool:
+    one, end, size = codes[0], codes[count - 1], offsets[count]
+    if size == 2 and _strict_pair(one, codes[1], kinds):
+        return True
     counted = _count_signs(codes, 0, count, kinds, DELIMITER, _STRICT_LINES)
     delimiters, markers, spaces, lines, others, longest, runs, _ = counted
     if delimiters < 0:
@@ -372,7 +377,7 @@ def _strict_signs(codes: Codes, offsets: Codes, count: Int, kinds: Bytes) -> boo
     if end == _BLANK and spaces != size:
         return False
     if longest > 1 and delimiters + markers + others > 0:
-        ends_well = end == _LF or end == _CR or kinds[end] & MARKER
+        ends_well = end in (_LF, _CR) or kinds[end] & MARKER
         if spaces != lines or others > 1 or runs > 1 or not ends_well:
             return False
     if delimiters == 0:

@@ -5,6 +5,8 @@ Bytes that are not UTF-8 are read with `surrogateescape`, one character each.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from stentor.tokenizer.tokenmonster.records import Classes
 from stentor.tokenizer.tokenmonster.training.kinds import DELIMITERS, LATIN_LETTERS, PAIRS
 from stentor.tokenizer.tokenmonster.unicode13 import LETTER, SPACE, class_of
@@ -59,7 +61,7 @@ class Filter:
             shortened = text
         seen = _Survey(self, shortened)
         end = shortened[-1]
-        if any(not (spaces == lines) for spaces, lines in seen.doubled_after_alpha):
+        if any(spaces != lines for spaces, lines in seen.doubled_after_alpha):
             return False
         if seen.is_doubled and (seen.has_any or (seen.has_other and seen.runs > 1)):
             if end == " " and seen.has_other and not was_cut:
@@ -310,7 +312,7 @@ def _is_space(character: str) -> bool:
 
 
 def _two_apostrophes(text: str) -> bool:
-    return any(one in APOSTROPHES and two in APOSTROPHES for one, two in zip(text, text[1:], strict=False))
+    return any(one in APOSTROPHES and two in APOSTROPHES for one, two in pairwise(text))
 
 
 def _peel(text: str) -> str | None:
