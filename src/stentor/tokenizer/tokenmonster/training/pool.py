@@ -7,7 +7,7 @@ ids are indexes of records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,20 +29,28 @@ class Pool:
 
     Attributes:
         tokens: each once, by length, then bytes.
+        counts: how often each occurs in the text; 0 for those in every vocabulary.
         is_fixed: whether each must be in every vocabulary.
         token_of: for each record, the token that it spells.
         data: the records' bytes.
         starts: where each record begins, and the end of the last.
     """
 
-    def __init__(self, tokens: Sequence[bytes], fixed: frozenset[bytes], settings: Settings) -> None:
+    def __init__(self, counts: Mapping[bytes, int], fixed: frozenset[bytes], settings: Settings) -> None:
         self.settings = settings
-        self.tokens = sorted(tokens, key=lambda token: (len(token), token))
+        self.tokens = sorted({*counts, *fixed}, key=lambda token: (len(token), token))
+        self.counts = np.array([counts.get(token, 0) for token in self.tokens], np.int64)
         self.is_fixed = np.array([token in fixed for token in self.tokens])
         spellings = self._spellings()
         self.token_of = np.array([token for _, token in spellings], np.int64)
         self.data = np.frombuffer(b"".join(spelling for spelling, _ in spellings), np.uint8)
         self.starts = np.cumsum([0, *(len(spelling) for spelling, _ in spellings)], dtype=np.int64)
+        plain = {
+            self.tokens[token]: index
+            for index, (spelling, token) in enumerate(spellings)
+            if spelling == self.tokens[token]
+        }
+        self._plain = np.array([plain[token] for token in self.tokens], np.int64)
         classes = Classes(settings.capcode)
         shapes = [classes.shape([code for code, _ in runes(spelling)]) for spelling, _ in spellings]
         self._flags, self._words, self._begins, shortest = np.array(shapes, np.int64).reshape(-1, 4).T.copy()
@@ -68,6 +76,10 @@ class Pool:
     def chosen_records(self, is_chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the records of the chosen tokens."""
         return np.flatnonzero(is_chosen[self.token_of])
+
+    def bytes_of(self, tokens: NDArray[np.int64]) -> tuple[Bytes, NDArray[np.int64]]:
+        """Return the bytes of tokens, one behind the other, and where each begins."""
+        return take(self.data, self.starts, self._plain[tokens])
 
     def arrays(self, is_chosen: NDArray[np.bool_]) -> VocabArrays | None:
         """Return the encoder's tables for the chosen tokens; None where they are too many for it.

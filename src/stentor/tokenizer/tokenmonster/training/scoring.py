@@ -82,14 +82,24 @@ def removal_costs(arrays: VocabArrays, uses: NDArray[np.int64], token_of: NDArra
         uses: of each record.
         token_of: which token each record spells; all its spellings would be gone.
     """
-    return uses * (_fewest_without(arrays.cells, arrays.pieces, arrays.piece_starts, token_of) - 1)
+    return uses * (_fewest_without(arrays.cells, arrays.pieces, arrays.piece_starts, token_of, token_of) - 1)
+
+
+def fewest_tokens_for(arrays: VocabArrays, data: Bytes, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the least number of tokens of a vocabulary that spell each of these byte strings."""
+    nothing = np.full(starts.size - 1, -1)
+    return _fewest_without(arrays.cells, data, starts, nothing, np.zeros(arrays.ids.size, np.int64))
 
 
 @kernel
 def _fewest_without(
-    cells: NDArray[np.uint64], data: Bytes, starts: NDArray[np.int64], token_of: NDArray[np.int64]
+    cells: NDArray[np.uint64],
+    data: Bytes,
+    starts: NDArray[np.int64],
+    left_out: NDArray[np.int64],
+    token_of: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Return the least number of other tokens that spell each record; its length where none do."""
+    """Return the least number of tokens, one left out, that spell each string; its length where none do."""
     count = starts.size - 1
     fewest, costs = np.empty(count, np.int64), np.empty(MAX_TOKEN_BYTES + 1, np.int64)
     for record in range(count):
@@ -106,7 +116,7 @@ def _fewest_without(
                     break
                 node = target
                 other = np.int64(cells[node] & _NODE) - 1
-                if other >= 0 and token_of[other] != token_of[record]:
+                if other >= 0 and token_of[other] != left_out[record]:
                     costs[end + 1] = min(costs[end + 1], costs[position] + 1)
         fewest[record] = costs[length] if costs[length] < MAX_TOKEN_BYTES else length
     return fewest

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.pool import Pool
-from stentor.tokenizer.tokenmonster.training.scoring import Usage, measure_usage, removal_costs
+from stentor.tokenizer.tokenmonster.training.scoring import Usage, fewest_tokens_for, measure_usage, removal_costs
 from stentor.tokenizer.tokenmonster.training.state import SearchState, StateFolder
 from stentor.tokenizer.tokenmonster.training.text import PreparedText
 
 Measure = Callable[[VocabArrays, PreparedText, ThreadPoolExecutor, int], Usage]
-_MIN_SWAP, _SWAP_SHARE, _SWAP_DECAY = 20, 8, 0.9
+_MIN_SWAP, _SWAP_DECAY, _LEAST_YIELD = 20, 0.7, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Effort:
         share_far: of the tokens, dropped in a round while there are more than twice the wanted number.
         share_near: the same from there on.
         num_swaps: rounds of swapping.
+        swap_share: of the wanted number, tried in the first round of swapping.
         sample_bytes: about how much of the text is tokenised in each round.
     """
 
@@ -41,11 +42,12 @@ class Effort:
     share_far: float
     share_near: float
     num_swaps: int
+    swap_share: float
     sample_bytes: int
 
 
-FAST = Effort(pool_factor=8, share_far=0.15, share_near=0.05, num_swaps=24, sample_bytes=1 << 27)
-THOROUGH = Effort(pool_factor=16, share_far=0.08, share_near=0.02, num_swaps=150, sample_bytes=1 << 32)
+FAST = Effort(pool_factor=8, share_far=0.15, share_near=0.05, num_swaps=10, swap_share=0.5, sample_bytes=1 << 27)
+THOROUGH = Effort(pool_factor=16, share_far=0.08, share_near=0.02, num_swaps=60, swap_share=0.5, sample_bytes=1 << 32)
 
 
 class Search:
@@ -82,9 +84,9 @@ class Search:
             step=0,
             num_swaps=0,
             is_chosen=np.ones(count, np.bool_),
-            gains=np.zeros(count, np.int64),
+            yields=np.ones(count),
             num_tokens=0,
-            swap_size=max(_MIN_SWAP, vocab_size // _SWAP_SHARE),
+            swap_size=max(_MIN_SWAP, round(vocab_size * effort.swap_share)),
         )
 
     def run(self, folder: StateFolder | None, on_round: Callable[[SearchState], None]) -> NDArray[np.bool_]:
@@ -120,31 +122,35 @@ class Search:
             return
         share = self._effort.share_far if num_chosen > 2 * wanted else self._effort.share_near
         remaining = max(wanted, min(num_chosen - 1, round(num_chosen * (1 - share))))
-        state.is_chosen, dropped = self._without_cheapest(state.is_chosen, costs, remaining)
-        state.gains[dropped] = costs[dropped]
+        state.is_chosen = self._without_cheapest(state.is_chosen, costs, remaining)
 
     def _swap(self) -> None:
         state, wanted = self.state, self._vocab_size
         state.num_swaps += 1
         outside = np.flatnonzero(~state.is_chosen)
+        promises = self._promises(outside)
         luck = np.random.default_rng([self._seed, state.num_swaps]).random(outside.size)
-        added = outside[np.argsort(-state.gains[outside] * luck, kind="stable")[: state.swap_size]]
-        if not added.size:
+        tried = np.argsort(-promises * state.yields[outside] * luck, kind="stable")[: state.swap_size]
+        if not tried.size:
             return
+        added = outside[tried]
         trial = state.is_chosen.copy()
         trial[added] = True
-        _, costs = self._measure(trial)
-        state.gains[added] = costs[added]
-        halfway, _ = self._without_cheapest(trial, costs, wanted + added.size // 3)
-        _, costs_halfway = self._measure(halfway)
-        final, _ = self._without_cheapest(halfway, costs_halfway, wanted)
-        num_tokens, _ = self._measure(final)
+        num_tokens, costs = self._measure(trial)
+        state.yields[added] = np.clip(costs[added] / np.maximum(1, promises[tried]), _LEAST_YIELD, 1)
+        for surplus in (added.size // 4, added.size // 16, 0):
+            trial = self._without_cheapest(trial, costs, wanted + surplus)
+            num_tokens, costs = self._measure(trial)
         if num_tokens < state.num_tokens:
-            lost = state.is_chosen & ~final
-            state.gains[lost] = costs[lost]
-            state.is_chosen, state.num_tokens = final, num_tokens
+            state.is_chosen, state.num_tokens = trial, num_tokens
         else:
             state.swap_size = max(_MIN_SWAP, int(state.swap_size * _SWAP_DECAY))
+
+    def _promises(self, outside: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many tokens each candidate outside would save if it were used wherever it occurs."""
+        arrays = self._pool.arrays(self.state.is_chosen)
+        assert arrays is not None, "the pool fits the encoder's tables"
+        return self._pool.counts[outside] * (fewest_tokens_for(arrays, *self._pool.bytes_of(outside)) - 1)
 
     def _measure(self, is_chosen: NDArray[np.bool_]) -> tuple[int, NDArray[np.int64]]:
         """Return how many tokens the text has, and for each token of the pool how many more without it."""
@@ -158,10 +164,10 @@ class Search:
 
     def _without_cheapest(
         self, is_chosen: NDArray[np.bool_], costs: NDArray[np.int64], remaining: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return a choice of so many tokens, and what was dropped; of equals the first in the table go first."""
+    ) -> NDArray[np.bool_]:
+        """Return a choice of so many tokens; of equals the first in the table go first."""
         droppable = np.flatnonzero(is_chosen & ~self._pool.is_fixed)
         dropped = droppable[np.argsort(costs[droppable], kind="stable")[: int(is_chosen.sum()) - remaining]]
         kept = is_chosen.copy()
         kept[dropped] = False
-        return kept, dropped
+        return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class SearchState:
         step: rounds done, of pruning and of swapping.
         num_swaps: rounds of swapping among them.
         is_chosen: for each token of the pool, whether the best vocabulary so far has it.
-        gains: for each token, how many tokens of text it saved when that was last measured.
+        yields: for each token, the share of its occurrences that it was used for when it was last tried.
         num_tokens: of the text, in the best vocabulary of the wanted size; 0 before there is one.
         swap_size: how many tokens the next swap tries.
     """
@@ -32,7 +33,7 @@ class SearchState:
     step: int
     num_swaps: int
     is_chosen: NDArray[np.bool_]
-    gains: NDArray[np.int64]
+    yields: NDArray[np.float64]
     num_tokens: int
     swap_size: int
 
@@ -48,24 +49,25 @@ class StateFolder:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self._fingerprint = path, fingerprint
 
-    def save_tokens(self, tokens: list[bytes]) -> None:
-        """Keep the tokens that the search chooses from."""
-        self._write(_TOKENS_FILE, {"lengths": [len(token) for token in tokens]}, b"".join(tokens))
+    def save_tokens(self, counts: Mapping[bytes, int]) -> None:
+        """Keep the tokens that the search chooses from, and how often each occurs."""
+        header = {"lengths": [len(token) for token in counts], "counts": [*counts.values()]}
+        self._write(_TOKENS_FILE, header, b"".join(counts))
 
-    def load_tokens(self) -> list[bytes] | None:
-        """Return the tokens that the search chooses from, if they were kept."""
+    def load_tokens(self) -> dict[bytes, int] | None:
+        """Return what was kept of the tokens, if it was."""
         if (found := self._read(_TOKENS_FILE)) is None:
             return None
-        (header, data), tokens, start = found, list[bytes](), 0
-        for length in header["lengths"]:
-            tokens.append(data[start : start + length])
+        (header, data), counts, start = found, dict[bytes, int](), 0
+        for length, count in zip(header["lengths"], header["counts"], strict=True):
+            counts[data[start : start + length]] = count
             start += length
-        return tokens
+        return counts
 
     def save_search(self, state: SearchState) -> None:
         """Keep where the search is."""
         header = {name: getattr(state, name) for name in ("step", "num_swaps", "num_tokens", "swap_size")}
-        self._write(_SEARCH_FILE, header, np.packbits(state.is_chosen).tobytes() + state.gains.tobytes())
+        self._write(_SEARCH_FILE, header, np.packbits(state.is_chosen).tobytes() + state.yields.tobytes())
 
     def load_search(self, num_candidates: int) -> SearchState | None:
         """Return where the search was, if that was kept."""
@@ -74,7 +76,7 @@ class StateFolder:
         header, data = found
         num_packed = -(-num_candidates // 8)
         is_chosen = np.unpackbits(np.frombuffer(data[:num_packed], np.uint8), count=num_candidates).astype(np.bool_)
-        return SearchState(is_chosen=is_chosen, gains=np.frombuffer(data[num_packed:], np.int64).copy(), **header)
+        return SearchState(is_chosen=is_chosen, yields=np.frombuffer(data[num_packed:], np.float64).copy(), **header)
 
     def remove(self) -> None:
         """Delete the files, and the folder if it holds nothing else."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +135,13 @@ def _pool(text: PreparedText, settings: TrainingSettings, folder: StateFolder | 
     factor = (FAST if settings.is_fast else THOROUGH).pool_factor
     size = max(_MIN_POOL, factor * settings.vocab_size)
     say(f"{found.starts.size:,} candidates, looking at the best {min(size, found.starts.size):,}", None)
-    tokens = _best_first(found, text)[:size]
-    pool = Pool([*tokens, *fixed], fixed, settings.file_settings)
+    counts = _best_first(found, text, size)
+    pool = Pool(counts, fixed, settings.file_settings)
     while pool.arrays(np.ones(len(pool.tokens), np.bool_)) is None:
-        tokens = tokens[: len(tokens) * 9 // 10]
-        pool = Pool([*tokens, *fixed], fixed, settings.file_settings)
+        counts = dict(islice(counts.items(), len(counts) * 9 // 10))
+        pool = Pool(counts, fixed, settings.file_settings)
     if folder:
-        folder.save_tokens(pool.tokens)
+        folder.save_tokens(counts)
     return pool
 
 
@@ -164,11 +165,15 @@ def _candidates(text: PreparedText, settings: TrainingSettings, workers: int, sa
         enough = max(_MIN_OCCURRENCES, enough // 4)
 
 
-def _best_first(found: Candidates, text: PreparedText) -> list[bytes]:
-    """Return candidates by how many tokens each would save against single bytes; of equals, by their bytes."""
+def _best_first(found: Candidates, text: PreparedText, size: int) -> dict[bytes, int]:
+    """Return how often each of the best candidates occurs.
+
+    The best save the most tokens against single bytes; of equals, those come first whose bytes do.
+    """
     saved = found.counts * (found.lengths - 1)
     tokens = [text.data[start : start + length].tobytes() for start, length in zip(*found[:2], strict=True)]
-    return [token for _, token in sorted(zip((-saved).tolist(), tokens, strict=True))]
+    ranked = sorted(zip((-saved).tolist(), tokens, found.counts.tolist(), strict=True))
+    return {token: count for _, token, count in ranked[:size]}
 
 
 def _progress(state: SearchState, vocab_size: int, effort: Effort) -> tuple[str, float | None]:
