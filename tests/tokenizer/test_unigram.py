@@ -44,10 +44,10 @@ def fewest_ids(tokenizer: Tokenizer, text: bytes) -> list[int]:
         if line.endswith(b"\n") and text[position + 1 : position + 2] != b"\n":
             lines.append(line)
             line = b""
-    for line in [*lines, line]:
+    for whole in [*lines, line]:
         best: list[list[int]] = [[]]
-        for end in range(1, len(line) + 1):
-            ways = [[*best[start], id_of[line[start:end]]] for start in range(end) if line[start:end] in id_of]
+        for end in range(1, len(whole) + 1):
+            ways = [[*best[start], id_of[whole[start:end]]] for start in range(end) if whole[start:end] in id_of]
             best.append(min(ways, key=len))
         ids += best[-1]
     return ids

@@ -1,5 +1,7 @@
 """Tables made for a choice of tokens are those made from the tokens alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ def check_against_the_builder(pool: Pool, is_chosen: np.ndarray) -> None:
 
 def pool_of(tokens: list[bytes], level: int) -> Pool:
     singles = frozenset(bytes([byte]) for byte in b" ab" + MARKERS[level])
-    return Pool([*{*tokens, *singles}], singles, Settings(capcode=level))
+    return Pool(dict.fromkeys(tokens, 7), singles, Settings(capcode=level))
 
 
 PARTS = [b" ", b"a", b"b", b"ab", b"1", b".", b"'s", b"C", b"D", b"W", b"\n", b"-", b"_", "\u00e9".encode(), b"\x7f"]
@@ -53,7 +55,7 @@ def test_published_tokens_and_halves_of_them(published, name):
     vocab = published(name)
     tokens = [record.token for record in vocab.records if not record.is_duplicate]
     fixed = frozenset(token for token in tokens if len(token) == 1)
-    pool = Pool(tokens, fixed, vocab.settings)
+    pool = Pool(dict.fromkeys(tokens, 7), fixed, vocab.settings)
     every = np.ones(len(tokens), np.bool_)
     check_against_the_builder(pool, every)
     half = np.random.default_rng(3).random(len(tokens)) < 0.5
@@ -64,6 +66,18 @@ def test_fixed_tokens_are_known(small_tokens):
     pool = pool_of(small_tokens, 2)
     assert {token for token, fixed in zip(pool.tokens, pool.is_fixed, strict=True) if fixed} == {b" ", b"a", b"b", b"D"}
     assert pool.lengths.sum() == pool.data.size
+    assert dict(zip(pool.tokens, pool.counts.tolist(), strict=True)) == {
+        b"D": 7,
+        b" ": 7,
+        **dict.fromkeys(small_tokens, 7),
+    }
+
+
+def test_tokens_are_spelt_plainly(small_tokens):
+    pool = pool_of(small_tokens, 2)
+    data, starts = pool.bytes_of(np.arange(len(pool.tokens)))
+    spelt = [data[start:end].tobytes() for start, end in itertools.pairwise(starts)]
+    assert spelt == pool.tokens
 
 
 def test_a_choice_beyond_the_tables_is_told(small_tokens, monkeypatch):

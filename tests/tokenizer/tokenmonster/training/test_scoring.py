@@ -9,14 +9,14 @@ from stentor.tokenizer.tokenmonster.build import build_vocab, numbered
 from stentor.tokenizer.tokenmonster.reference import Reference
 from stentor.tokenizer.tokenmonster.training import scoring as module
 from stentor.tokenizer.tokenmonster.training.pool import Pool
-from stentor.tokenizer.tokenmonster.training.scoring import measure_usage, removal_costs
+from stentor.tokenizer.tokenmonster.training.scoring import fewest_tokens_for, measure_usage, removal_costs
 from stentor.tokenizer.tokenmonster.vocab_file import Settings
 
 
 @pytest.fixture(scope="module")
 def pool(small_tokens) -> Pool:
     tokens = {*small_tokens, *(bytes([byte]) for byte in range(0x20, 0x7F))}
-    return Pool([*tokens], frozenset(token for token in tokens if len(token) == 1), Settings(capcode=2))
+    return Pool(dict.fromkeys(tokens, 1), frozenset(token for token in tokens if len(token) == 1), Settings(capcode=2))
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,11 @@ def test_costs_are_those_of_the_best_spelling_without_the_token(pool, everything
     for record, cost in enumerate(removal_costs(everything, uses, pool.token_of)):
         others = {s for s, token in zip(spellings, pool.token_of, strict=True) if token != pool.token_of[record]}
         assert cost == record * (fewest(spellings[record], others) - 1), spellings[record]
+
+
+def test_strings_outside_cost_the_tokens_of_their_best_spelling(pool, everything):
+    strings = [b"the cat", b" hello world", b"zzz", b" cat's", b"\xff\xfe"]
+    starts = np.cumsum([0, *map(len, strings)], dtype=np.int64)
+    spellings = {pool.data[a : a + n].tobytes() for a, n in zip(pool.starts, pool.lengths, strict=False)}
+    found = fewest_tokens_for(everything, np.frombuffer(b"".join(strings), np.uint8), starts)
+    assert found.tolist() == [fewest(string, spellings) for string in strings]

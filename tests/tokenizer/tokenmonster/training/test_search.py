@@ -11,7 +11,7 @@ from stentor.tokenizer.tokenmonster.vocab_file import Settings
 
 SINGLES = frozenset(bytes([byte]) for byte in b" abcdefghijklmnopqrstuvwxyzCDW.\n")
 NUM_WANTED = len(SINGLES) + 3
-QUICK = Effort(pool_factor=4, share_far=0.3, share_near=0.1, num_swaps=6, sample_bytes=1 << 30)
+QUICK = Effort(pool_factor=4, share_far=0.3, share_near=0.1, num_swaps=6, swap_share=0.5, sample_bytes=1 << 30)
 USEFUL, USELESS = [b" stone", b" river", b" under"], [b" stonx", b"qq", b" rixer", b"zz"]
 PARTS = [b"st", b"one", b"ri", b"ver", b" un", b"der", b" s", b" r", b" u", b"er"]
 
@@ -23,7 +23,8 @@ def text():
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return Pool([*SINGLES, *USEFUL, *USELESS, *PARTS], SINGLES, Settings(capcode=2))
+    counts = {**dict.fromkeys(USEFUL, 100), **dict.fromkeys(USELESS, 2), **dict.fromkeys(PARTS, 100)}
+    return Pool(counts, SINGLES, Settings(capcode=2))
 
 
 def search(pool, text, size=NUM_WANTED, effort=QUICK, seed=0, num_workers=1) -> Search:
@@ -43,8 +44,8 @@ def test_the_words_of_the_text_are_found(pool, text):
 
 
 def test_swapping_mends_a_bad_start(pool, text):
-    worse = search(pool, text, effort=Effort(4, 1.0, 1.0, 0, 1 << 30))
-    better = search(pool, text, effort=Effort(4, 1.0, 1.0, 40, 1 << 30))
+    worse = search(pool, text, effort=Effort(4, 1.0, 1.0, 0, 0.5, 1 << 30))
+    better = search(pool, text, effort=Effort(4, 1.0, 1.0, 40, 0.5, 1 << 30))
     worse.run(None, lambda _: None)
     better.run(None, lambda _: None)
     assert better.state.num_tokens <= worse.state.num_tokens
@@ -83,12 +84,12 @@ def test_a_stopped_search_goes_on_to_the_same_end(pool, text, tmp_path, stop_aft
     resumed.run(StateFolder(tmp_path, "x"), lambda state: rounds.append(state.step))
     assert rounds == [*range(1, expected.state.step + 1)]
     assert np.array_equal(resumed.state.is_chosen, expected.state.is_chosen)
-    assert np.array_equal(resumed.state.gains, expected.state.gains)
+    assert np.array_equal(resumed.state.yields, expected.state.yields)
     assert resumed.state.num_tokens == expected.state.num_tokens
 
 
 def test_a_sample_of_the_text_is_enough(pool, text):
-    found = search(pool, text, effort=Effort(4, 0.3, 0.1, 2, text.data.size // 3)).run(None, lambda _: None)
+    found = search(pool, text, effort=Effort(4, 0.3, 0.1, 2, 0.5, text.data.size // 3)).run(None, lambda _: None)
     assert {pool.tokens[index] for index in np.flatnonzero(found)} == SINGLES | {*USEFUL}
 
 
