@@ -244,16 +244,10 @@ def test_configs_are_frozen(config):
     [
         (["tokenizer.kind=tokenmonstr"], "did you mean 'tokenmonster'"),
         (["tokenizer.kind=tokenmonster", "tokenizer.mode=blanced"], "did you mean 'balanced'"),
-        (["tokenizer.kind=tokenmonster", "tokenizer.mode=strict", "tokenizer.capcode=0"], "needs capcode 1 or 2"),
+        (["tokenizer.capcode=3"], "tokenizer.capcode is 3"),
         (["tokenizer.kind=tokenmonster", "tokenizer.vocab_size=100"], "tokenizer.vocab_size is 100"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_learned_is_refused(overrides, message):
     with pytest.raises(UserError, match=message):
         Recipe.load("tiny", overrides=overrides)
-
-
-def test_the_special_tokens_of_a_tokenmonster_vocabulary_are_counted():
-    config = TokenizerConfig(kind="tokenmonster", vocab_size=2048, mode="clean", capcode=1)
-    settings = config.tokenmonster_settings()
-    assert (settings.vocab_size, settings.mode, settings.capcode, settings.is_fast) == (2045, "clean", 1, True)

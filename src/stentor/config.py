@@ -15,18 +15,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stentor.errors import UserError, nearest_name
 from stentor.model.config import ModelConfig, padded_vocab_size
 from stentor.model.presets import preset
 
-if TYPE_CHECKING:
-    from stentor.tokenizer.tokenmonster.training.settings import TrainingSettings
-
 PRECISIONS = ("auto", "float32", "bfloat16")
 INITIALIZERS = ("normal", "truncated_normal")
 TOKENIZER_KINDS = ("bpe", "tokenmonster", "unigram")
+TOKENMONSTER_MODES = ("unfiltered", "clean", "balanced", "consistent", "strict")
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 259, 65_536
 _FILE_NAME = re.compile(r"[\w-][\w .+-]*")
 _TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
@@ -84,28 +82,14 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         _require_range("tokenizer", self, "above zero", "vocab_size", "train_bytes")
         _require_one_of("tokenizer.kind", self.kind, TOKENIZER_KINDS)
+        _require_one_of("tokenizer.mode", self.mode, TOKENMONSTER_MODES)
+        if self.capcode not in (0, 1, 2):
+            raise UserError(f"tokenizer.capcode is {self.capcode}", fix="use 0, 1 or 2")
         if not self.path and not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
             raise UserError(
                 f"tokenizer.vocab_size is {self.vocab_size}",
                 fix=f"use {MIN_VOCAB_SIZE} (256 bytes and 3 special tokens) to {MAX_VOCAB_SIZE} (ids are two bytes)",
             )
-        if self.kind == "tokenmonster":
-            self.tokenmonster_settings()
-
-    def tokenmonster_settings(self) -> TrainingSettings:
-        """Return how a TokenMonster vocabulary is learned.
-
-        Raises:
-            UserError: these settings do not go together.
-        """
-        from stentor.tokenizer.tokenmonster.training.settings import NUM_SPECIAL_TOKENS, TrainingSettings
-
-        return TrainingSettings(
-            vocab_size=self.vocab_size - NUM_SPECIAL_TOKENS,
-            mode=self.mode,
-            capcode=self.capcode,
-            is_fast=not self.is_thorough,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from stentor.shards.build import Shards, build_shards, open_shards
 from stentor.text.corpus import Corpus, open_corpus, prepare_corpus
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.tokenmonster.training.settings import NUM_SPECIAL_TOKENS, TrainingSettings
 
 StageProgress = Callable[[int, int], None]
 Watch = Callable[[str], AbstractContextManager[StageProgress]]
@@ -43,6 +44,8 @@ def prepare(recipe: Recipe, data_dir: Path, *, watch: Watch, replace: bool = Fal
     Raises:
         UserError: a folder was made with other settings, or the text cannot be used.
     """
+    if recipe.tokenizer.kind == "tokenmonster":
+        _tokenmonster_settings(recipe.tokenizer)  # refused before any text is read
     corpus = _corpus(recipe, data_dir / "corpus", watch, replace)
     tokenizer = _tokenizer(recipe, corpus, data_dir / "tokenizer", watch, replace)
     shards = _shards(corpus, tokenizer, data_dir / "shards", watch, replace)
@@ -97,7 +100,16 @@ def _learn(config: TokenizerConfig, texts: Iterator[str], state_dir: Path, watch
         return train_unigram(texts, vocab_size=config.vocab_size, is_fast=is_fast, state_dir=state_dir, say=say)
     from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
 
-    return train_tokenmonster(texts, config.tokenmonster_settings(), state_dir=state_dir, say=say)
+    return train_tokenmonster(texts, _tokenmonster_settings(config), state_dir=state_dir, say=say)
+
+
+def _tokenmonster_settings(config: TokenizerConfig) -> TrainingSettings:
+    return TrainingSettings(
+        vocab_size=config.vocab_size - NUM_SPECIAL_TOKENS,
+        mode=config.mode,
+        capcode=config.capcode,
+        is_fast=not config.is_thorough,
+    )
 
 
 def _shards(corpus: Corpus, tokenizer: Tokenizer, folder: Path, watch: Watch, replace: bool) -> Shards:

@@ -1,6 +1,7 @@
 """Counted substrings against plain counting, on any text."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def as_dict(found: Candidates, data: np.ndarray) -> dict[bytes, int]:
 
 def both(texts: list[str], mode: str, level: int, enough: int, *, valid: bool = True, latin: bool = True):
     prepared = prepare_texts(texts, capcode=level, num_workers=1)
-    rules = {"mode": MODES.index(mode), "capcode": level, "min_occurrences": enough}
+    rules: dict[str, Any] = {"mode": MODES.index(mode), "capcode": level, "min_occurrences": enough}
     found = find_candidates(prepared, **rules, only_valid=valid, only_latin=latin)
     documents = [prepared.data[a : b - 1].tobytes() for a, b in zip(prepared.starts, prepared.starts[1:], strict=False)]
     return as_dict(found, prepared.data), slowly(documents, mode, level, enough, valid=valid, latin=latin)
@@ -78,7 +79,7 @@ def test_any_text(documents, mode, level, enough, valid, latin):
 
 
 def test_the_batches_and_threads_do_not_matter(prepared, monkeypatch):
-    rules = {"mode": 2, "capcode": 2, "min_occurrences": 3}
+    rules: dict[str, Any] = {"mode": 2, "capcode": 2, "min_occurrences": 3}
     whole = find_candidates(prepared, **rules)
     monkeypatch.setattr(module, "_BATCH_POSITIONS", 500)
     shown = []

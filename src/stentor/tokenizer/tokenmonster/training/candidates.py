@@ -153,7 +153,7 @@ def _tally(
 
 @kernel
 def _wanted(
-    data: Bytes, start: int, depth: int, tally: NDArray[np.int64], kinds: Bytes, mode: int, level: int,
+    data: Bytes, start: Int, depth: Int, tally: NDArray[np.int64], kinds: Bytes, mode: int, level: int,
     only_valid: bool, only_latin: bool, codes: NDArray[np.int64], offsets: NDArray[np.int64],
 ) -> int:  # fmt: skip
     """Return how often a substring stands where the mode wants it."""
@@ -224,8 +224,10 @@ def _without_prefix(found: Candidates, data: Bytes, capcode: int, kinds: Bytes) 
     if not capcode or not starts.size:
         return found
     is_prefixed = (data[starts] == _DELETE_MARKERS[capcode]) & (data[starts + 1] == 0x20) & (lengths > 2)
-    is_prefixed &= (kinds[_codes_at(data, np.minimum(starts + 2, data.size - 1))] & EITHER) != 0
-    begins_alike = (kinds[_codes_at(data, starts)] & EITHER) != 0
+    is_prefixed &= (
+        kinds[_codes_at(data, np.minimum(starts + 2, starts + lengths - 1), starts + lengths)] & EITHER
+    ) != 0
+    begins_alike = (kinds[_codes_at(data, starts, starts + lengths)] & EITHER) != 0
     known = {_bytes_at(data, starts[index], lengths[index]) for index in np.flatnonzero(begins_alike)}
     kept = ~is_prefixed
     for index in np.flatnonzero(is_prefixed & (lengths > 3)):
@@ -237,10 +239,10 @@ def _without_prefix(found: Candidates, data: Bytes, capcode: int, kinds: Bytes) 
 
 
 @kernel
-def _codes_at(data: Bytes, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def _codes_at(data: Bytes, positions: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     codes = np.empty(positions.size, np.int64)
     for index in range(positions.size):
-        codes[index] = rune_at(data, positions[index], data.size)[0]
+        codes[index] = rune_at(data, positions[index], ends[index])[0]
     return codes
 
 

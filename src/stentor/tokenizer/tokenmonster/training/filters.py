@@ -8,6 +8,8 @@ Reference: the filters of TokenMonster's `getalltokens`, described in docs/token
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ Codes = NDArray[np.int64]
 
 
 @kernel
-def decode(data: Bytes, start: Int, end: Int, codes: Codes, offsets: Codes) -> tuple[Int, bool]:
+def decode(data: Bytes, start: Int, end: Int, codes: Codes, offsets: Codes) -> tuple[Int, Int]:
     """Write the code points of a substring and where each begins; return how many, and whether all are whole."""
     count, position, is_valid = 0, start, True
     while position < end:
@@ -318,7 +320,7 @@ _CONSISTENT_LINES, _STRICT_LINES = np.array([_LF, _CR, _TAB]), np.array([_LF, _C
 
 
 @kernel
-def _consistent_signs(codes: Codes, offsets: Codes, first: Int, last: Int, kinds: Bytes, is_peeled: bool) -> bool:
+def _consistent_signs(codes: Codes, offsets: Codes, first: Int, last: Int, kinds: Bytes, is_peeled: bool) -> Any:
     counted = _count_signs(codes, first, last, kinds, DELIMITER | ANGLE, _CONSISTENT_LINES)
     delimiters, markers, spaces, lines, others, longest, runs, at = counted
     if delimiters < 0:

@@ -75,7 +75,7 @@ def prepare_texts(texts: Iterable[str], *, capcode: int, num_workers: int, is_de
                 parts.append(data)
                 lengths.append(part_lengths)
                 num_bytes += part_bytes
-                digest.update(data)
+                digest.update(data.tobytes())
     if not num_bytes:
         raise UserError("there is no text to learn a vocabulary from", fix="check the source that was given")
     if sum(part.size for part in parts) > MAX_BYTES:
