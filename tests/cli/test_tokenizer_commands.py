@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from stentor.artifacts import read_manifest
 from stentor.cli.tokenizer import app
-from stentor.errors import UserError
+from stentor.errors import UsageError, UserError
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import train_bpe
 
@@ -155,3 +155,42 @@ def test_compare_opens_every_tokenizer_before_it_reads_text(folder, tmp_path):
 @pytest.mark.parametrize("command", ["train", "encode", "decode", "compare"])
 def test_help_has_an_example(command):
     assert "Example: " in run(command, "--help").stdout
+
+
+# --- train: other kinds ---
+
+
+@pytest.mark.parametrize(("kind", "num_tokens"), [("tokenmonster", 263), ("unigram", 265)])
+def test_train_other_kinds(source, tmp_path, kind, num_tokens):
+    size = num_tokens - 3 if kind == "tokenmonster" else num_tokens
+    result = run("train", source, tmp_path / "out", "--kind", kind, "--fast", "--vocab-size", size, "--workers", 1)
+    assert result.exit_code == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == num_tokens
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "text.txt"]
+
+
+def test_train_with_every_option(source, tmp_path):
+    options = ("--mode", "clean", "--capcode", 1, "--bytes", "all", "--min-occurrences", 3, "--all-scripts")
+    run("train", source, tmp_path / "out", "--kind", "tokenmonster", "--fast", "--vocab-size", 300, *options)
+    vocab = Tokenizer.load(tmp_path / "out").vocab  # type: ignore[attr-defined]
+    assert (vocab.settings.mode, vocab.settings.capcode, vocab.settings.reserve) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "wordpiece"], "there is no kind of tokenizer 'wordpiece'"),
+        (["--mode", "strict"], "--mode is for --kind tokenmonster only"),
+        (["--kind", "unigram", "--bytes", "all"], "--bytes is for --kind tokenmonster only"),
+        (["--kind", "unigram", "--workers", "0"], "0 workers cannot work"),
+    ],
+)
+def test_train_refuses_options_that_do_not_belong(source, tmp_path, options, message):
+    result = CliRunner().invoke(app, ["train", str(source), str(tmp_path / "out"), *options])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+def test_train_refuses_a_mode_that_needs_markers(source, tmp_path):
+    with pytest.raises(UserError, match="needs capcode 1 or 2"):
+        run("train", source, tmp_path / "out", "--kind", "tokenmonster", "--mode", "strict", "--capcode", 0)

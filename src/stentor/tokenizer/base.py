@@ -66,9 +66,9 @@ class Tokenizer(ABC):
 
         if is_tokenmonster(path_or_name):
             return load_tokenmonster(path_or_name)
-        from stentor.tokenizer.bpe_folder import load_bpe
+        from stentor.tokenizer.json_folder import load_tokenizer_json
 
-        return load_bpe(Path(path_or_name))
+        return load_tokenizer_json(Path(path_or_name))
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:

@@ -31,7 +31,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     try:
         compiled: Any = njit(nogil=True, cache=True)(function)
         # What is cached knows only the file of the kernel itself; it must not outlive a change of what is inlined.
-        compiled._cache._cache_file._source_stamp = _stamp()
+        compiled._cache._cache_file._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
     except (RuntimeError, AttributeError):  # "cannot cache function ...: no locator available"
         return njit(nogil=True)(function)
     return compiled
@@ -43,7 +43,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @cache
-def _stamp() -> str:
-    """Return a digest of every file that a kernel may be made of."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+def _stamp(folder: Path) -> str:
+    """Return a digest of every file that a kernel of this folder may be made of."""
+    files = sorted({*Path(__file__).parent.glob("*.py"), *folder.glob("*.py")})
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
