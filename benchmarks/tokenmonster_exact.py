@@ -147,7 +147,7 @@ def main() -> None:
         rounds, seconds = before["details"]["rounds"], before["details"]["seconds"]
         mismatches = int(before["claims"][1]["value"])
         for name in counts:
-            counts[name].update({kind: rounds * INPUTS_OF_A_KIND for kind in before["details"]["inputs_by_kind"]})
+            counts[name].update(dict.fromkeys(before["details"]["inputs_by_kind"], rounds * INPUTS_OF_A_KIND))
     while sum(map(Counter.total, counts.values())) < wanted:
         started = time.monotonic()
         for index, pair in enumerate(pairs):
