@@ -43,8 +43,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return njit(nogil=True, inline="always")(function)
 
 
-@intrinsic
-def borrowed(typing_context: Any, array: Any) -> Any:
+def _borrowed(typing_context: Any, array: Any) -> Any:
     """Return an array, within a kernel, as one that owns nothing: no reference to it is ever counted.
 
     Counting is atomic and takes as long as a step of the trie. Whoever called the kernel keeps the array alive.
@@ -57,6 +56,9 @@ def borrowed(typing_context: Any, array: Any) -> Any:
         return view._getvalue()
 
     return array(array), code
+
+
+borrowed: Any = intrinsic(_borrowed)
 
 
 @cache

@@ -9,28 +9,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import inlined, kernel
-from stentor.tokenizer.tokenmonster.scoring import deleting_score, may_delete_before, penalty, plain_score
+from stentor.tokenizer.tokenmonster.compiled import Int, inlined, kernel
+from stentor.tokenizer.tokenmonster.scoring import may_delete_before, penalty, plain_score
 
 NODE_BITS = 21
-WORDS_PER_RECORD = 4
 _BIAS, _SCORE_BITS, _FOUND_BITS = 2048, 14, 24
-_SCORE_AT, _NODE_AT, _DELETES_AT = 0, 15, 14
-_SPACE = 0x20
+_DELETES_AT, _NODE_AT = 14, 15
 NONE_YET = -_BIAS
 """The score of an alternative of which nothing is certain, or nothing that could win."""
-# ruff: noqa: ANN001, ANN202 - types of inlined functions come from their callers
 
 
 @inlined
-def state_of(word):
+def state_of(word: Int) -> tuple[Int, Int, Int]:
     """Return what an entry says of an alternative: node, whether a deleted space may matter, certain score."""
     score = np.int64(word & np.uint64((1 << _SCORE_BITS) - 1)) - _BIAS
     return word >> np.uint64(_NODE_AT), (word >> np.uint64(_DELETES_AT)) & np.uint64(1), score
 
 
 @inlined
-def seconds_of(word):
+def seconds_of(word: Int) -> tuple[Int, Int]:
     """Return what follows each alternative within the token: record + 1 << 6 | length, or 0."""
     mask = np.uint64((1 << _FOUND_BITS) - 1)
     return np.int64(word & mask), np.int64((word >> np.uint64(_FOUND_BITS)) & mask)
@@ -51,13 +48,13 @@ def build_entries(
     may matter, and the score if nothing longer is found. What covers exactly the token has no score: it loses to
     whatever the token itself gives.
     """
-    entries = np.zeros(WORDS_PER_RECORD * packed.size, np.uint64)
+    entries = np.zeros(4 * packed.size, np.uint64)
     for record in range(packed.size):
         word, start, end = packed[record], starts[record], starts[record + 1]
         entries[4 * record] = word
         for which in range(2):
             alternative = np.int64((word >> np.uint64(20 + 18 * which)) & np.uint64(0x3FFFF)) - 1
-            score, node, second, deletes = NONE_YET, np.uint64(0), np.int64(0), False
+            score, node, second, deletes, head = NONE_YET, np.uint64(0), np.int64(0), False, np.int64(0)
             if alternative >= 0:
                 head = np.int64(packed[alternative])
                 second, node = _follow(cells, data, start + (head & 63), end, np.uint64(0))
@@ -74,9 +71,7 @@ def build_entries(
 
 
 @kernel
-def _follow(
-    cells: NDArray[np.uint64], data: NDArray[np.uint8], place: int, end: int, node: np.uint64
-) -> tuple[int, np.uint64]:
+def _follow(cells: NDArray[np.uint64], data: NDArray[np.uint8], place: Int, end: Int, node: Int) -> tuple[Int, Int]:
     """Go on from a node; return the longest token, and the node at the end.
 
     The token is record + 1 << 6 | length, and 0 where there is none; the node is 0 where the search ends earlier, and

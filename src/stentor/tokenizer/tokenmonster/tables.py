@@ -101,7 +101,7 @@ def vocab_arrays(vocab: VocabFile) -> VocabArrays:
     alt1, alt2 = (np.where(alt == NONE, 0, alt + 1).astype(np.uint64) for alt in (alt1, alt2))
     records = (alt2 << np.uint64(38)) | (alt1 << np.uint64(20)) | (num_words << np.uint64(14)) | (flag << np.uint64(6))
     records |= np.diff(starts).astype(np.uint64)
-    begin_byte = np.frombuffer(vocab.begin_byte, np.uint8)
+    begin_byte = np.frombuffer(vocab.begin_byte, np.uint8).copy()
     pieces = vocab.pieces()
     roots, singles = build_roots(cells)
     return VocabArrays(
@@ -113,7 +113,7 @@ def vocab_arrays(vocab: VocabFile) -> VocabArrays:
         begin_byte=begin_byte,
         unk_id=-1 if vocab.unk_id == NONE else vocab.unk_id,
         delete_id=-1 if vocab.delete_id == NONE else vocab.delete_id,
-        pieces=np.frombuffer(b"".join(pieces) + b"\0", np.uint8),
+        pieces=np.frombuffer(b"".join(pieces) + b"\0", np.uint8).copy(),
         piece_starts=np.cumsum([0, *map(len, pieces)], dtype=np.int64),
     )
 

@@ -75,7 +75,13 @@ def walk(vocab: VocabArrays, data: Bytes, end: Int, ids: NDArray[np.uint32], siz
     """Write the ids of prepared text behind the first `size`; return how many there are then, or FULL."""
     cells, roots, singles = borrowed(vocab.cells), borrowed(vocab.roots), borrowed(vocab.singles)
     records, begin_byte, all_ids = borrowed(vocab.records), borrowed(vocab.begin_byte), borrowed(vocab.ids)
-    data, ids, may_delete, unk_id, delete_id = borrowed(data), borrowed(ids), vocab.delete_id >= 0, vocab.unk_id, vocab.delete_id
+    data, ids, may_delete, unk_id, delete_id = (
+        borrowed(data),
+        borrowed(ids),
+        vocab.delete_id >= 0,
+        vocab.unk_id,
+        vocab.delete_id,
+    )
     position = 0
     while position < end:
         found = _longest(cells, roots, singles, data, position, end)
@@ -117,59 +123,68 @@ def _best_split(cells, roots, singles, records, begin_byte, may_delete, data, en
     stop = position + length
     if stop >= end or ((packed >> 6) & _WHOLE_WORD and begin_byte[data[stop]] == 12):
         return record, length, 0, 0
-    best_score, best_first, best_step, best_next = _ABSENT, record, length, 0
-    space_score, space_first, space_step, space_next = _ABSENT, record, length, 0
-    second = _longest(cells, roots, singles, data, stop, end)
-    if second:
-        words = ((packed >> 14) & 63) - deleted
-        tail, total = np.int64(records[4 * ((second >> 6) - 1)]), length + (second & 63)
-        follower = np.int64(begin_byte[data[position + total]])
-        best_score, best_next = plain_score(packed, tail, words, follower, total), second
-        if may_delete and may_delete_before(tail, follower):
-            spaced = _longest_after_space(cells, roots, data, stop, end)
-            if spaced & 63 > (second & 63) + 1:
-                space_next = spaced - 1
-                tail, total = np.int64(records[4 * ((spaced >> 6) - 1)]), length + (space_next & 63)
-                follower = np.int64(begin_byte[data[position + total]])
-                space_score = deleting_score(packed, tail, words, follower, total)
-    is_certain = second != 0 and deleted == 0
-    second1, second2 = seconds_of(records[4 * record + 3])
+    first, step, best_score, space_score, space_first, space_step, spaced = record, length, _ABSENT, _ABSENT, 0, 0, 0
+    following = _longest(cells, roots, singles, data, stop, end)
+    if following:
+        space_first, space_step = record, length
+        best_score, space_score, spaced = _worth(
+            cells, roots, records, begin_byte, may_delete, data, end, position, packed, deleted, length, following, 0
+        )
+    is_certain = following != 0 and deleted == 0
+    within = seconds_of(records[4 * record + 3])
     for which in range(2):
         alternative = ((packed >> (20 + 18 * which)) & 0x3FFFF) - 1
         if alternative < 0:
             break
         node, deletes, score = state_of(records[4 * record + 1 + which])
-        second = second2 if which else second1
-        is_extended = False
         head = np.int64(records[4 * alternative])
-        step = (head & 63) - deleted
+        shorter, certain = (head & 63) - deleted, within[1] if which else within[0]
+        second = certain
         if node:
             base = (cells[node] >> _FIELD) & _NODE
-            longer = _descend(cells, data, position + step, end, length - step, node, base, second)
-            is_extended, second = longer != second, longer
+            second = _descend(cells, data, position + shorter, end, length - shorter, node, base, certain)
         if second == 0:
             continue
-        if is_certain and not is_extended and not deletes:
-            if score > best_score:
-                best_score, best_first, best_step, best_next = score, alternative, step, second
-            continue
-        words = ((head >> 14) & 63) - deleted
-        tail, total = np.int64(records[4 * ((second >> 6) - 1)]), step + (second & 63)
-        follower = np.int64(begin_byte[data[position + total]])
-        score = plain_score(head, tail, words, follower, total) + penalty(total, length)
+        if not is_certain or second != certain or deletes:
+            score, other_score, other = _worth(
+                cells,
+                roots,
+                records,
+                begin_byte,
+                may_delete,
+                data,
+                end,
+                position,
+                head,
+                deleted,
+                shorter,
+                second,
+                length,
+            )
+            if other_score > space_score:
+                space_score, space_first, space_step, spaced = other_score, alternative, shorter, other
         if score > best_score:
-            best_score, best_first, best_step, best_next = score, alternative, step, second
-        if not (may_delete and may_delete_before(tail, follower)):
-            continue
-        spaced = _longest_after_space(cells, roots, data, position + step, end)
-        if spaced & 63 <= (second & 63) + 1:
-            continue
-        spaced -= 1
-        tail, total = np.int64(records[4 * ((spaced >> 6) - 1)]), step + (spaced & 63)
-        follower = np.int64(begin_byte[data[position + total]])
-        score = deleting_score(head, tail, words, follower, total) + penalty(total, length)
-        if score > space_score:
-            space_score, space_first, space_step, space_next = score, alternative, step, spaced
+            best_score, first, step, following = score, alternative, shorter, second
     if space_score > best_score:
-        return space_first, space_step, space_next, 1
-    return best_first, best_step, best_next, 0
+        return space_first, space_step, spaced, 1
+    return first, step, following, 0
+
+
+@inlined
+def _worth(cells, roots, records, begin_byte, may_delete, data, end, position, head, deleted, step, second, whole):
+    """Return the score of a token and what follows, that with a deleted space between them, and what follows then.
+
+    `whole` is the length of the token that this is a shorter form of; 0 for that token itself.
+    """
+    words = ((head >> 14) & 63) - deleted
+    tail, total = np.int64(records[4 * ((second >> 6) - 1)]), step + (second & 63)
+    follower = np.int64(begin_byte[data[position + total]])
+    score, space_score, spaced = plain_score(head, tail, words, follower, total) + penalty(total, whole), _ABSENT, 0
+    if may_delete and may_delete_before(tail, follower):
+        spaced = _longest_after_space(cells, roots, data, position + step, end)
+        if spaced & 63 > (second & 63) + 1:
+            spaced -= 1
+            tail, total = np.int64(records[4 * ((spaced >> 6) - 1)]), step + (spaced & 63)
+            follower = np.int64(begin_byte[data[position + total]])
+            space_score = deleting_score(head, tail, words, follower, total) + penalty(total, whole)
+    return score, space_score, spaced
