@@ -74,7 +74,7 @@ def _longest_after_space(cells, roots, data, position, end):
 def walk(vocab: VocabArrays, data: Bytes, end: Int, ids: NDArray[np.uint32], size: Int) -> Int:
     """Write the ids of prepared text behind the first `size`; return how many there are then, or FULL."""
     cells, roots, singles = borrowed(vocab.cells), borrowed(vocab.roots), borrowed(vocab.singles)
-    records, begin_byte, all_ids = borrowed(vocab.records), borrowed(vocab.begin_byte), borrowed(vocab.ids)
+    records, begins, all_ids = borrowed(vocab.records), borrowed(vocab.begin_byte), borrowed(vocab.ids)
     data, ids, may_delete, unk_id, delete_id = (
         borrowed(data),
         borrowed(ids),
@@ -98,7 +98,7 @@ def walk(vocab: VocabArrays, data: Bytes, end: Int, ids: NDArray[np.uint32], siz
             if size + 2 > ids.size:
                 return FULL
             chosen, step, following, deletes = _best_split(
-                cells, roots, singles, records, begin_byte, may_delete, data, end, position, found, deleted
+                cells, roots, singles, records, begins, may_delete, data, end, position, found, deleted
             )
             ids[size] = all_ids[chosen]
             size += 1
@@ -113,7 +113,7 @@ def walk(vocab: VocabArrays, data: Bytes, end: Int, ids: NDArray[np.uint32], siz
 
 
 @inlined
-def _best_split(cells, roots, singles, records, begin_byte, may_delete, data, end, position, found, deleted):
+def _best_split(cells, roots, singles, records, begins, may_delete, data, end, position, found, deleted):
     """Return the record to write, its length, what follows it (0: nothing yet), and whether a space is deleted.
 
     `found` is the candidate as `_longest` returns it; `deleted` is 1 where its first space is not in the text.
@@ -121,14 +121,14 @@ def _best_split(cells, roots, singles, records, begin_byte, may_delete, data, en
     record, length = (found >> 6) - 1, found & 63
     packed = np.int64(records[4 * record])
     stop = position + length
-    if stop >= end or ((packed >> 6) & _WHOLE_WORD and begin_byte[data[stop]] == 12):
+    if stop >= end or ((packed >> 6) & _WHOLE_WORD and begins[data[stop]] == 12):
         return record, length, 0, 0
     first, step, best_score, space_score, space_first, space_step, spaced = record, length, _ABSENT, _ABSENT, 0, 0, 0
     following = _longest(cells, roots, singles, data, stop, end)
     if following:
         space_first, space_step = record, length
         best_score, space_score, spaced = _worth(
-            cells, roots, records, begin_byte, may_delete, data, end, position, packed, deleted, length, following, 0
+            cells, roots, records, begins, may_delete, data, end, position, packed, deleted, length, following, 0
         )
     is_certain = following != 0 and deleted == 0
     within = seconds_of(records[4 * record + 3])
@@ -150,7 +150,7 @@ def _best_split(cells, roots, singles, records, begin_byte, may_delete, data, en
                 cells,
                 roots,
                 records,
-                begin_byte,
+                begins,
                 may_delete,
                 data,
                 end,
@@ -171,20 +171,20 @@ def _best_split(cells, roots, singles, records, begin_byte, may_delete, data, en
 
 
 @inlined
-def _worth(cells, roots, records, begin_byte, may_delete, data, end, position, head, deleted, step, second, whole):
+def _worth(cells, roots, records, begins, may_delete, data, end, position, head, deleted, step, second, whole):
     """Return the score of a token and what follows, that with a deleted space between them, and what follows then.
 
     `whole` is the length of the token that this is a shorter form of; 0 for that token itself.
     """
     words = ((head >> 14) & 63) - deleted
     tail, total = np.int64(records[4 * ((second >> 6) - 1)]), step + (second & 63)
-    follower = np.int64(begin_byte[data[position + total]])
+    follower = np.int64(begins[data[position + total]])
     score, space_score, spaced = plain_score(head, tail, words, follower, total) + penalty(total, whole), _ABSENT, 0
     if may_delete and may_delete_before(tail, follower):
         spaced = _longest_after_space(cells, roots, data, position + step, end)
         if spaced & 63 > (second & 63) + 1:
             spaced -= 1
             tail, total = np.int64(records[4 * ((spaced >> 6) - 1)]), step + (spaced & 63)
-            follower = np.int64(begin_byte[data[position + total]])
+            follower = np.int64(begins[data[position + total]])
             space_score = deleting_score(head, tail, words, follower, total) + penalty(total, whole)
     return score, space_score, spaced
