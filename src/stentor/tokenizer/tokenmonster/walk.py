@@ -42,6 +42,11 @@ def _descend(cells, data, place, end, depth, node, base, found):
 
 
 @inlined
+def _go_on(cells, data, place, end, depth, node, found):
+    return _descend(cells, data, place, end, depth, node, (cells[node] >> _FIELD) & _NODE, found)
+
+
+@inlined
 def _longest(cells, roots, singles, data, position, end):
     """Return (record + 1 << 6 | length) of the longest token here; 0 where there is none."""
     first = np.int64(data[position])
@@ -123,10 +128,10 @@ def _best_split(cells, roots, singles, records, begins, may_delete, data, end, p
     stop = position + length
     if stop >= end or ((packed >> 6) & _WHOLE_WORD and begins[data[stop]] == 12):
         return record, length, 0, 0
-    first, step, best_score, space_score, space_first, space_step, spaced = record, length, _ABSENT, _ABSENT, 0, 0, 0
+    first, step, space_first, space_step = record, length, record, length
+    best_score, space_score, spaced = _ABSENT, _ABSENT, 0
     following = _longest(cells, roots, singles, data, stop, end)
     if following:
-        space_first, space_step = record, length
         best_score, space_score, spaced = _worth(
             cells, roots, records, begins, may_delete, data, end, position, packed, deleted, length, following, 0
         )
@@ -141,8 +146,7 @@ def _best_split(cells, roots, singles, records, begins, may_delete, data, end, p
         shorter, certain = (head & 63) - deleted, within[1] if which else within[0]
         second = certain
         if node:
-            base = (cells[node] >> _FIELD) & _NODE
-            second = _descend(cells, data, position + shorter, end, length - shorter, node, base, certain)
+            second = _go_on(cells, data, position + shorter, end, length - shorter, node, certain)
         if second == 0:
             continue
         if not is_certain or second != certain or deletes:
