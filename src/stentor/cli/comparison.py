@@ -44,7 +44,22 @@ def comparison_table(comparison: Comparison) -> str:
         for other in comparison.reports:
             shares = ["" if name == other else f"{comparison.shared[name, other]:.1%}" for name in comparison.reports]
             rows.append((f"  {other}", shares))
-    return _aligned(rows)
+    return "\n".join([_aligned(rows), *_verdict(comparison)])
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    """Say in a sentence what the largest vocabulary gives and costs beside the smallest, where they differ."""
+    by_size = sorted(comparison.reports.items(), key=lambda item: item[1].vocab_size)
+    (small, small_report), (large, large_report) = by_size[0], by_size[-1]
+    cost = large_report.embedding_parameters - small_report.embedding_parameters
+    if cost == 0:
+        return []
+    gain = large_report.bytes_per_token / small_report.bytes_per_token - 1
+    return [
+        "",
+        f"{large} carries {abs(gain):.1%} {'more' if gain >= 0 else 'fewer'} bytes a token than {small},"
+        f" for {cost:,} more embedding parameters",
+    ]
 
 
 def comparison_value(comparison: Comparison, text: str, paths: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +79,9 @@ def comparison_value(comparison: Comparison, text: str, paths: Sequence[str]) ->
 
 def _last_part(path: str) -> str:
     parts = PurePath(path)
-    return parts.parent.name if parts.name == "tokenizer.json" and parts.parent.name else parts.name or path
+    if parts.name == "tokenizer.json" and parts.parent.name:
+        return parts.parent.name
+    return parts.name.removesuffix(".vocab") or path
 
 
 def _share(count: int, total: int) -> str:

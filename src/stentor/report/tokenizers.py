@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stentor.artifacts import write_file
 from stentor.errors import UserError
-from stentor.report.drawing import BLUE, CARD, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILION, drawn, dress
+from stentor.report.drawing import BLUE, CARD, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, drawn, dress
 from stentor.tokenizer.compare import BAND_NAMES, CONTEXT_TOKENS, HIDDEN_SIZE, Comparison
 
 if TYPE_CHECKING:
@@ -54,23 +54,22 @@ def plot_comparison(comparison: Comparison, *, file_format: Literal["svg", "png"
 
 
 def _draw(comparison: Comparison, figure: Figure) -> None:
-    carried, cost, words = figure.subplots(1, 3, width_ratios=(1.0, 0.8, 1.2))
+    carried, cost, words = figure.subplots(1, 3, width_ratios=(1.0, 0.9, 1.2))
     reports = comparison.reports
     _bars(
         carried,
-        f"Bytes per token, and in a context of {CONTEXT_TOKENS:,}",
+        f"Bytes per token, in {CONTEXT_TOKENS:,} tokens",
         [report.bytes_per_token for report in reports.values()],
-        [f"{report.bytes_per_token:.2f}  ({report.context_bytes:,} bytes)" for report in reports.values()],
+        [f"{report.bytes_per_token:.2f}  ({report.context_bytes:,})" for report in reports.values()],
     )
     carried.set_yticks(range(len(reports)), [_plain(name) for name in reports], color=INK)
     _bars(
         cost,
-        f"Embedding at width {HIDDEN_SIZE}",
+        f"Embedding parameters, {HIDDEN_SIZE} wide",
         [report.embedding_parameters / 1e6 for report in reports.values()],
         [f"{report.embedding_parameters / 1e6:.2f} M" for report in reports.values()],
     )
     cost.set_yticks([])
-    cost.set_xlabel("millions of parameters", color=MUTED)
     _fertility(words, comparison)
 
 
@@ -89,7 +88,7 @@ def _fertility(axes: Axes, comparison: Comparison) -> None:
     dress(axes, "Tokens per word, by rank of the word")
     total = max(1, sum(comparison.words_by_band))
     shares = [
-        f"{name}\n{count / total:.0%} of the text"
+        f"{name}\n{count / total:.0%} of all words"
         for name, count in zip(BAND_NAMES, comparison.words_by_band, strict=True)
     ]
     for index, (name, report) in enumerate(comparison.reports.items()):
