@@ -67,6 +67,12 @@ def test_the_end_says_what_the_larger_one_gives_and_costs():
     assert last == "large carries 10.0% more bytes a token than small, for 6,144,000 more embedding parameters"
 
 
+def test_fewer_is_said_too():
+    turned = Comparison(dict(reversed(TWO.reports.items())), TWO.words_by_band, TWO.shared)
+    last = comparison_table(turned).splitlines()[-1]
+    assert last == "small carries 9.1% fewer bytes a token than large, for 6,144,000 fewer embedding parameters"
+
+
 def test_alone_there_is_nothing_to_say():
     alone = comparison_table(Comparison({"it": report(300, 9_000)}, (1, 0, 0, 0), {}))
     assert "share of its tokens" not in alone

@@ -48,18 +48,17 @@ def comparison_table(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> list[str]:
-    """Say in a sentence what the largest vocabulary gives and costs beside the smallest, where they differ."""
-    by_size = sorted(comparison.reports.items(), key=lambda item: item[1].vocab_size)
-    (small, small_report), (large, large_report) = by_size[0], by_size[-1]
-    cost = large_report.embedding_parameters - small_report.embedding_parameters
-    if cost == 0:
-        return []
-    gain = large_report.bytes_per_token / small_report.bytes_per_token - 1
-    return [
-        "",
-        f"{large} carries {abs(gain):.1%} {'more' if gain >= 0 else 'fewer'} bytes a token than {small},"
-        f" for {cost:,} more embedding parameters",
-    ]
+    """Say in a sentence what each gives and costs beside the first."""
+    (first, beside), *others = comparison.reports.items()
+    lines = [""] if others else []
+    for name, report in others:
+        gain = report.bytes_per_token / beside.bytes_per_token - 1
+        cost = report.embedding_parameters - beside.embedding_parameters
+        lines.append(
+            f"{name} carries {abs(gain):.1%} {'more' if gain >= 0 else 'fewer'} bytes a token than {first},"
+            f" for {abs(cost):,} {'more' if cost >= 0 else 'fewer'} embedding parameters"
+        )
+    return lines
 
 
 def comparison_value(comparison: Comparison, text: str, paths: Sequence[str]) -> dict[str, Any]:

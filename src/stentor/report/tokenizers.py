@@ -58,7 +58,7 @@ def _draw(comparison: Comparison, figure: Figure) -> None:
     reports = comparison.reports
     _bars(
         carried,
-        f"Bytes per token, in {CONTEXT_TOKENS:,} tokens",
+        f"Bytes per token (in {CONTEXT_TOKENS:,} of them)",
         [report.bytes_per_token for report in reports.values()],
         [f"{report.bytes_per_token:.2f}  ({report.context_bytes:,})" for report in reports.values()],
     )
