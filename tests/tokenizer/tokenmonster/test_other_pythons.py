@@ -44,7 +44,7 @@ def pythons() -> dict[str, str]:
     for python in candidates:
         code = "import sys; print(*sys.version_info[:3], sep='.')"
         done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
-        version = tuple(map(int, done.stdout.strip().split("."))) if done.returncode == 0 else (0,)
+        version: tuple[int, ...] = tuple(map(int, done.stdout.strip().split("."))) if done.returncode == 0 else (0, 0)
         if version >= (3, 11) and version[:2] != sys.version_info[:2]:
             found.setdefault(".".join(map(str, version[:2])), python)
     return found

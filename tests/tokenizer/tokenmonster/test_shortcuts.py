@@ -1,5 +1,7 @@
 """What is worked out beforehand is what the search itself would find within a token."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,13 @@ from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, NONE_YET, second
 from stentor.tokenizer.tokenmonster.tables import vocab_arrays
 from stentor.tokenizer.tokenmonster.vocab_file import NONE
 
-plain, deleting, loss, may_delete = (f.py_func for f in (plain_score, deleting_score, penalty, may_delete_before))
+
+def uncompiled(function: Any) -> Any:
+    return function.py_func
+
+
+plain, deleting, loss, may_delete = map(uncompiled, (plain_score, deleting_score, penalty, may_delete_before))
+read_state, read_seconds = uncompiled(state_of), uncompiled(seconds_of)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +41,9 @@ def test_seconds_and_nodes(request, which):
     prefixes = {token[:end] for token in tokens for end in range(1, len(token))}
     for index, record in enumerate(vocab.records):
         entry = arrays.records[4 * index : 4 * index + 4]
-        seconds = seconds_of.py_func(entry[3])
+        seconds = read_seconds(entry[3])
         for alternative, second, word in zip((record.alt1, record.alt2), seconds, entry[1:3], strict=True):
-            node, _, score = state_of.py_func(word)
+            node, _, score = read_state(word)
             if alternative == NONE:
                 assert (int(node), second, score) == (0, 0, NONE_YET)
                 continue
@@ -52,7 +60,7 @@ def test_a_node_is_where_the_rest_leads(sample):
     for index, record in enumerate(sample.records[:2000]):
         if record.alt1 == NONE:
             continue
-        end, _, _ = state_of.py_func(arrays.records[4 * index + 1])
+        end, _, _ = read_state(arrays.records[4 * index + 1])
         node = 0
         for byte in record.token[len(sample.records[record.alt1].token) :]:
             target = ((int(arrays.cells[node]) >> NODE_BITS) & mask) + byte
