@@ -68,7 +68,7 @@ def test_the_end_says_what_the_larger_one_gives_and_costs():
 
 
 def test_fewer_is_said_too():
-    turned = Comparison(dict(reversed(TWO.reports.items())), TWO.words_by_band, TWO.shared)
+    turned = Comparison(dict(reversed(list(TWO.reports.items()))), TWO.words_by_band, TWO.shared)
     last = comparison_table(turned).splitlines()[-1]
     assert last == "small carries 9.1% fewer bytes a token than large, for 6,144,000 fewer embedding parameters"
 

@@ -42,11 +42,11 @@ def pythons() -> dict[str, str]:
     candidates += map(str, sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin/python")))
     found = {}
     for python in candidates:
-        code = "import sys; print(*sys.version_info[:3], sep='.')"
+        code = "import sys; print(*sys.version_info[:2])"
         done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
-        version: tuple[int, ...] = tuple(map(int, done.stdout.strip().split("."))) if done.returncode == 0 else (0, 0)
-        if version >= (3, 11) and version[:2] != sys.version_info[:2]:
-            found.setdefault(".".join(map(str, version[:2])), python)
+        version = tuple(map(int, done.stdout.split()))
+        if version >= (3, 11) and version != sys.version_info[:2]:
+            found.setdefault(".".join(map(str, version)), python)
     return found
 
 

@@ -135,3 +135,11 @@ def test_a_place_where_nothing_can_be_cached(monkeypatch):
         return 2 * number
 
     assert twice(21) == 42
+
+
+def test_arrays_hold_the_ids_of_the_lists(small_vocab):
+    tokenizer = TokenMonsterTokenizer(small_vocab)
+    texts = ["Hello the world", b"\xff the", ""]
+    arrays = tokenizer.encode_arrays(texts, 1)
+    assert [array.tolist() for array in arrays] == tokenizer.encode_batch(texts)
+    assert {array.dtype.name for array in arrays} == {"uint32"}
