@@ -138,11 +138,23 @@ def test_compare_measures_each_on_the_same_text(folder, source, tmp_path):
     assert large["bytes_per_token"] == large["num_bytes"] / large["num_tokens"] > small["bytes_per_token"]
 
 
-def test_compare_prints_an_aligned_table(folder, source):
+def test_compare_prints_a_table(folder, source):
     lines = run("compare", folder, "--text", source).stdout.splitlines()
-    assert lines[0].split() == ["tokenizer", "vocab", "size", "tokens", "bytes", "per", "token"]
-    assert len(lines[0]) == len(lines[1])
-    assert lines[1].startswith(str(folder))
+    assert lines[0].split() == [folder.name]
+    assert lines[1].split()[-1] == "300"
+
+
+def test_compare_draws_a_picture(folder, source, tmp_path):
+    run("compare", folder, "--text", source, "--plot", tmp_path / "it.png")
+    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="no name for a picture"):
+        run("compare", folder, "--text", "nowhere.txt", "--plot", tmp_path / "it.doc")
+
+
+def test_compare_takes_tokenizers_of_the_same_name(folder, source):
+    value = json.loads(run("compare", folder, folder, "--text", source, "--json").stdout)
+    assert [row["tokenizer"] for row in value["tokenizers"]] == [str(folder)] * 2
+    assert [pair["share"] for pair in value["shared"]] == [1.0, 1.0]
 
 
 def test_compare_opens_every_tokenizer_before_it_reads_text(folder, tmp_path):

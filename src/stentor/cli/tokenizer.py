@@ -154,40 +154,32 @@ def decode(
 
 @app.command()
 def compare(
-    tokenizers: Annotated[list[Path], typer.Argument(help="Folders with a tokenizer.json, or those files.")],
+    tokenizers: Annotated[
+        list[Path],
+        typer.Argument(help="Folders with a tokenizer, tokenizer.json or .vocab files, or tokenmonster:NAME."),
+    ],
     text: Annotated[str, typer.Option(metavar="SPEC", help="The text to measure on: a source, as for train.")],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, into a .png or .svg.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Measure how many bytes a token of each tokenizer carries on the same text.
+    """Show what each tokenizer makes of the same text: what a token carries, what it costs, what is lost.
 
-    Example: stentor tokenizer compare my-tokenizer other/tokenizer.json --text builtin:docs
+    Example: stentor tokenizer compare my-tokenizer tokenmonster:english-32000-balanced-v1 --text builtin:docs
     """
+    from stentor.cli.comparison import comparison_table, comparison_value, short_names
+    from stentor.report.tokenizers import plot_format, write_comparison
     from stentor.tokenizer import Tokenizer
-    from stentor.tokenizer.measure import measure
+    from stentor.tokenizer.compare import compare as compare_tokenizers
 
-    rows: list[dict[str, Any]] = []
-    for path, tokenizer in [(path, Tokenizer.load(path)) for path in tokenizers]:
-        measured = measure(tokenizer, _watched_texts(text, f"measuring {path}"))
-        rows.append(
-            {
-                "tokenizer": str(path),
-                "vocab_size": tokenizer.vocab_size,
-                "num_documents": measured.num_documents,
-                "num_bytes": measured.num_bytes,
-                "num_tokens": measured.num_tokens,
-                "bytes_per_token": measured.bytes_per_token,
-            }
-        )
-    answer(_comparison(rows), {"text": text, "tokenizers": rows}, as_json=json_output)
-
-
-def _comparison(rows: list[dict[str, Any]]) -> str:
-    width = max(len("tokenizer"), *(len(row["tokenizer"]) for row in rows))
-    lines = [f"{'tokenizer':<{width}}  vocab size        tokens  bytes per token"]
-    for row in rows:
-        numbers = f"{row['vocab_size']:>10,}  {row['num_tokens']:>12,}  {row['bytes_per_token']:>15.3f}"
-        lines.append(f"{row['tokenizer']:<{width}}  {numbers}")
-    return "\n".join(lines)
+    if plot is not None:
+        plot_format(plot)  # a wrong name is refused before the work
+    names = short_names([str(path) for path in tokenizers])
+    loaded = {name: Tokenizer.load(path) for name, path in zip(names, tokenizers, strict=True)}
+    comparison = compare_tokenizers(loaded, _watched_texts(text, "comparing tokenizers"))
+    if plot is not None:
+        write_comparison(comparison, plot)
+    value = comparison_value(comparison, text, [str(path) for path in tokenizers])
+    answer(comparison_table(comparison), value, as_json=json_output)
 
 
 def _watched_texts(source: str, label: str) -> Iterator[str]:

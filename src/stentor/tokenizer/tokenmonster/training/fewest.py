@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stentor.tokenizer.pieces import without_surrogates
 from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
-from stentor.tokenizer.tokenmonster.tables import NODE_BITS, VocabArrays
+from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS
+from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.scoring import Usage, each_part
 from stentor.tokenizer.tokenmonster.training.settings import TrainingSettings
 from stentor.tokenizer.tokenmonster.training.text import PreparedText, prepare_texts

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
 from stentor.tokenizer.tokenmonster.records import BEGIN_BYTE_OF_CLASS, Classes, cut_priority, suffix_at
-from stentor.tokenizer.tokenmonster.tables import MAX_RECORDS, NODE_BITS, VocabArrays, build_cells, build_roots
+from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, build_entries
+from stentor.tokenizer.tokenmonster.tables import MAX_RECORDS, VocabArrays, build_cells, build_roots
 from stentor.tokenizer.tokenmonster.unicode13 import runes
 from stentor.tokenizer.tokenmonster.vocab_file import MAX_TOKEN_BYTES, Settings
 
@@ -99,13 +100,14 @@ class Pool:
             records |= values.astype(np.uint64) << np.uint64(shift)
         marker = self.settings.delete_marker
         delete_id = int(np.searchsorted(chosen, self.record_of(marker))) if marker else -1
+        begin_byte = _begin_bytes(data[starts[:-1]], self._begins[chosen])
         return VocabArrays(
             cells=cells,
             roots=roots,
             singles=singles,
-            records=records,
+            records=build_entries(cells, data, starts, records, begin_byte, delete_id >= 0),
             ids=np.arange(chosen.size, dtype=np.uint32),
-            begin_byte=_begin_bytes(data[starts[:-1]], self._begins[chosen]),
+            begin_byte=begin_byte,
             unk_id=-1,
             delete_id=delete_id,
             pieces=data,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
-from stentor.tokenizer.tokenmonster.tables import NODE_BITS, VocabArrays
+from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS
+from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.text import PreparedText
 from stentor.tokenizer.tokenmonster.vocab_file import MAX_TOKEN_BYTES
 from stentor.tokenizer.tokenmonster.walk import FULL, walk
