@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,8 +43,14 @@ class Claim:
     peer_value: float | None = None
 
 
-def record(name: str, claims: list[Claim]) -> Path:
-    """Write a benchmark's claims beside the others, with all that is needed to repeat it."""
+def record(name: str, claims: list[Claim], details: Mapping[str, object] | None = None) -> Path:
+    """Write a benchmark's claims beside the others, with all that is needed to repeat it.
+
+    Args:
+        name: of the benchmark.
+        claims: what the README shows.
+        details: what it does not show, such as counts that the claims are sums of.
+    """
     path = RESULTS / f"{name}.json"
     body = {
         "name": name,
@@ -53,6 +60,7 @@ def record(name: str, claims: list[Claim]) -> Path:
         "machine": f"{platform.system()} {platform.machine()}, {_gpu() or _cpu()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **_versions()},
         "claims": [asdict(claim) for claim in claims],
+        **({"details": dict(details)} if details else {}),
     }
     write_file(path, json.dumps(body, indent=2) + "\n")
     return path

@@ -248,3 +248,17 @@ def test_building_from_a_table_leaves_it_alone():
 def test_configs_are_frozen(config):
     with pytest.raises(FrozenInstanceError):
         setattr(config, fields(config)[0].name, "other")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tokenizer.kind=tokenmonstr"], "did you mean 'tokenmonster'"),
+        (["tokenizer.kind=tokenmonster", "tokenizer.mode=blanced"], "did you mean 'balanced'"),
+        (["tokenizer.capcode=3"], "tokenizer.capcode is 3"),
+        (["tokenizer.kind=tokenmonster", "tokenizer.vocab_size=100"], "tokenizer.vocab_size is 100"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_learned_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        Recipe.load("tiny", overrides=overrides)

@@ -255,3 +255,18 @@ def test_a_folder_of_another_kind_is_refused(watched, recipe, tmp_path):
 
 def test_the_default_folder_is_named_after_the_recipe(recipe):
     assert default_data_dir(recipe) == Path("data") / "weather"
+
+
+@pytest.mark.parametrize("kind", ["tokenmonster", "unigram"])
+def test_other_kinds_of_tokenizer_are_trained(watched, recipe, tmp_path, kind):
+    prepared = watched(with_tokenizer(recipe, kind=kind, vocab_size=310), tmp_path / "data")
+    assert prepared.tokenizer.vocab_size == 310
+    assert Tokenizer.load(tmp_path / "data" / "tokenizer").sha256 == prepared.tokenizer.sha256
+    assert watched.stages == STAGES
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == sorted(FOLDERS)
+
+
+def test_a_mode_that_needs_markers_is_refused_before_text_is_read(watched, recipe, tmp_path):
+    with pytest.raises(UserError, match="needs capcode 1 or 2"):
+        watched(with_tokenizer(recipe, kind="tokenmonster", mode="strict", capcode=0), tmp_path / "data")
+    assert watched.stages == []

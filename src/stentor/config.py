@@ -25,6 +25,8 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 FLOAT32_PARTS = ("none", "embedding", "ends")
 INITIALIZERS = ("normal", "truncated_normal", "scaled")
 OPTIMIZERS, SCHEDULES, QUANTIZERS = ("adamw", "muon"), ("cosine", "linear"), ("none", "int8")
+TOKENIZER_KINDS = ("bpe", "tokenmonster", "unigram")
+TOKENMONSTER_MODES = ("unfiltered", "clean", "balanced", "consistent", "strict")
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 259, 65_536
 _FILE_NAME = re.compile(r"[\w-][\w .+-]*")
 _TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
@@ -62,17 +64,29 @@ class TokenizerConfig:
     """Which vocabulary to use.
 
     Attributes:
-        path: an existing tokenizer (folder or file); empty trains a byte-level BPE on the corpus.
-        vocab_size: tokens to learn, special tokens among them.
+        path: an existing tokenizer (folder or file); empty trains one on the corpus.
+        kind: of the one to train: `bpe` (byte-level), `tokenmonster`, or `unigram` (the fewest tokens).
+        vocab_size: tokens in all, the 3 special ones among them, whatever the kind.
         train_bytes: bytes of the corpus to learn from.
+        mode: of TokenMonster: which substrings may be tokens.
+        capcode: of TokenMonster: how capitals and missing spaces are spelt out.
+        is_thorough: whether a search for tokens (TokenMonster, unigram) takes its time.
     """
 
     path: str = ""
+    kind: str = "bpe"
     vocab_size: int = 8000
     train_bytes: int = 100_000_000
+    mode: str = "balanced"
+    capcode: int = 2
+    is_thorough: bool = False
 
     def __post_init__(self) -> None:
         _require_range("tokenizer", self, "above zero", "vocab_size", "train_bytes")
+        _require_one_of("tokenizer.kind", self.kind, TOKENIZER_KINDS)
+        _require_one_of("tokenizer.mode", self.mode, TOKENMONSTER_MODES)
+        if self.capcode not in (0, 1, 2):
+            raise UserError(f"tokenizer.capcode is {self.capcode}", fix="use 0, 1 or 2")
         if not self.path and not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
             raise UserError(
                 f"tokenizer.vocab_size is {self.vocab_size}",

@@ -99,7 +99,11 @@ def run_demo(
         origin=_origin(recipe, prepared),
         commands=_commands(folder),
         **_training_facts(recipe, run_dir),
-        **evaluation.to_dict(),
+        loss_nats=evaluation.loss_nats,
+        perplexity=evaluation.perplexity,
+        bits_per_byte=evaluation.bits_per_byte,
+        num_tokens=evaluation.num_tokens,
+        num_bytes=evaluation.num_bytes,
         **{key: value for key, value in compared.to_dict().items() if key.endswith("bits_per_byte")},
     )
     write_curves(read_log(run_dir / LOG_NAME), run_dir / "report")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from stentor.artifacts import MANIFEST_NAME, read_manifest, staged_directory
-from stentor.config import Recipe
+from stentor.config import Recipe, TokenizerConfig
 from stentor.errors import UserError
 from stentor.shards.build import Shards, build_shards, open_shards
 from stentor.text.corpus import Corpus, open_corpus, prepare_corpus
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import train_bpe
+from stentor.tokenizer.tokenmonster.training.settings import NUM_SPECIAL_TOKENS, TrainingSettings
 
 StageProgress = Callable[[int, int], None]
 Watch = Callable[[str], AbstractContextManager[StageProgress]]
+_SAY_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ def prepare(recipe: Recipe, data_dir: Path, *, watch: Watch, replace: bool = Fal
     Raises:
         UserError: a folder was made with other settings, or the text cannot be used.
     """
+    if recipe.tokenizer.kind == "tokenmonster":
+        _tokenmonster_settings(recipe.tokenizer)  # refused before any text is read
     corpus = _corpus(recipe, data_dir / "corpus", watch, replace)
     tokenizer = _tokenizer(recipe, corpus, data_dir / "tokenizer", watch, replace)
     shards = _shards(corpus, tokenizer, data_dir / "shards", watch, replace)
@@ -67,12 +72,44 @@ def _tokenizer(recipe: Recipe, corpus: Corpus, folder: Path, watch: Watch, repla
         return Tokenizer.load(folder)
     with watch("learning a vocabulary") as on_progress:
         texts = _up_to(recipe.tokenizer.train_bytes, corpus, on_progress)
-        tokenizer = train_bpe(texts, vocab_size=recipe.tokenizer.vocab_size)
+        tokenizer = _learn(recipe.tokenizer, texts, folder.with_name(f".{folder.name}.training"), watch)
         with staged_directory(folder, kind="tokenizer", replace=replace) as staging:
             for name, data in tokenizer.files().items():
                 staging.write(name, data)
             staging.details.update(made_from)
     return tokenizer
+
+
+def _learn(config: TokenizerConfig, texts: Iterator[str], state_dir: Path, watch: Watch) -> Tokenizer:
+    """Train a tokenizer; what a long search has found is kept in `state_dir` until it ends."""
+    if config.kind == "bpe":
+        return train_bpe(texts, vocab_size=config.vocab_size)
+    said_at = time.monotonic()
+
+    def say(detail: str, share: float | None) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= _SAY_EVERY_SECONDS:
+            said_at = time.monotonic()
+            with watch(f"learning a vocabulary: {detail}"):
+                pass
+
+    if config.kind == "unigram":
+        from stentor.tokenizer.unigram import train_unigram
+
+        is_fast = not config.is_thorough
+        return train_unigram(texts, vocab_size=config.vocab_size, is_fast=is_fast, state_dir=state_dir, say=say)
+    from stentor.tokenizer.tokenmonster.training.train import train_tokenmonster
+
+    return train_tokenmonster(texts, _tokenmonster_settings(config), state_dir=state_dir, say=say)
+
+
+def _tokenmonster_settings(config: TokenizerConfig) -> TrainingSettings:
+    return TrainingSettings(
+        vocab_size=config.vocab_size - NUM_SPECIAL_TOKENS,
+        mode=config.mode,
+        capcode=config.capcode,
+        is_fast=not config.is_thorough,
+    )
 
 
 def _shards(corpus: Corpus, tokenizer: Tokenizer, folder: Path, watch: Watch, replace: bool) -> Shards:

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from stentor.artifacts import read_manifest
 from stentor.cli.tokenizer import app
-from stentor.errors import UserError
+from stentor.errors import UsageError, UserError
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import train_bpe
 
@@ -138,11 +138,23 @@ def test_compare_measures_each_on_the_same_text(folder, source, tmp_path):
     assert large["bytes_per_token"] == large["num_bytes"] / large["num_tokens"] > small["bytes_per_token"]
 
 
-def test_compare_prints_an_aligned_table(folder, source):
+def test_compare_prints_a_table(folder, source):
     lines = run("compare", folder, "--text", source).stdout.splitlines()
-    assert lines[0].split() == ["tokenizer", "vocab", "size", "tokens", "bytes", "per", "token"]
-    assert len(lines[0]) == len(lines[1])
-    assert lines[1].startswith(str(folder))
+    assert lines[0].split() == [folder.name]
+    assert lines[1].split()[-1] == "300"
+
+
+def test_compare_draws_a_picture(folder, source, tmp_path):
+    run("compare", folder, "--text", source, "--plot", tmp_path / "it.png")
+    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="no name for a picture"):
+        run("compare", folder, "--text", "nowhere.txt", "--plot", tmp_path / "it.doc")
+
+
+def test_compare_takes_tokenizers_of_the_same_name(folder, source):
+    value = json.loads(run("compare", folder, folder, "--text", source, "--json").stdout)
+    assert [row["tokenizer"] for row in value["tokenizers"]] == [str(folder)] * 2
+    assert [pair["share"] for pair in value["shared"]] == [1.0, 1.0]
 
 
 def test_compare_opens_every_tokenizer_before_it_reads_text(folder, tmp_path):
@@ -155,3 +167,42 @@ def test_compare_opens_every_tokenizer_before_it_reads_text(folder, tmp_path):
 @pytest.mark.parametrize("command", ["train", "encode", "decode", "compare"])
 def test_help_has_an_example(command):
     assert "Example: " in run(command, "--help").stdout
+
+
+# --- train: other kinds ---
+
+
+@pytest.mark.parametrize(("kind", "num_tokens"), [("tokenmonster", 263), ("unigram", 265)])
+def test_train_other_kinds(source, tmp_path, kind, num_tokens):
+    size = num_tokens - 3 if kind == "tokenmonster" else num_tokens
+    result = run("train", source, tmp_path / "out", "--kind", kind, "--fast", "--vocab-size", size, "--workers", 1)
+    assert result.exit_code == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == num_tokens
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "text.txt"]
+
+
+def test_train_with_every_option(source, tmp_path):
+    options = ("--mode", "clean", "--capcode", 1, "--bytes", "all", "--min-occurrences", 3, "--all-scripts")
+    run("train", source, tmp_path / "out", "--kind", "tokenmonster", "--fast", "--vocab-size", 300, *options)
+    vocab = Tokenizer.load(tmp_path / "out").vocab  # type: ignore[attr-defined]
+    assert (vocab.settings.mode, vocab.settings.capcode, vocab.settings.reserve) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "wordpiece"], "there is no kind of tokenizer 'wordpiece'"),
+        (["--mode", "strict"], "--mode is for --kind tokenmonster only"),
+        (["--kind", "unigram", "--bytes", "all"], "--bytes is for --kind tokenmonster only"),
+        (["--kind", "unigram", "--workers", "0"], "0 workers cannot work"),
+    ],
+)
+def test_train_refuses_options_that_do_not_belong(source, tmp_path, options, message):
+    result = CliRunner().invoke(app, ["train", str(source), str(tmp_path / "out"), *options])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+def test_train_refuses_a_mode_that_needs_markers(source, tmp_path):
+    with pytest.raises(UserError, match="needs capcode 1 or 2"):
+        run("train", source, tmp_path / "out", "--kind", "tokenmonster", "--mode", "strict", "--capcode", 0)

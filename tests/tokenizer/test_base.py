@@ -88,3 +88,10 @@ def test_importing_the_name_loads_no_library():
     )
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_arrays_hold_the_same_ids():
+    texts = ["abc", b"\xff", ""]
+    arrays = ByteTokenizer().encode_arrays(texts)
+    assert [array.tolist() for array in arrays] == ByteTokenizer().encode_batch(texts)
+    assert {array.dtype.name for array in arrays} == {"uint32"}

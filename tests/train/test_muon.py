@@ -95,9 +95,9 @@ class SlowMuon:
         self.weight = self.weight - lr * math.sqrt(max(1, outputs / inputs)) * (evened + decay)
 
 
-def update(muon: Muon, grads: dict[str, Tensor], count: int, **changes) -> None:
+def update(muon: Muon, grads: dict[str, Tensor], **changes) -> None:
     given = {"lr": 0.03, "momentum": 0.9, "weight_decay": 0.4, "grad_scale": 1.0, "applies": True, **changes}
-    muon.update(grads, count=torch.tensor(float(count)), **{name: torch.tensor(value) for name, value in given.items()})
+    muon.update(grads, **{name: torch.tensor(value) for name, value in given.items()})
 
 
 def changing_tensors(muon: Muon, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ def test_updates_equal_the_slow_twin_matrix_by_matrix(config):
     assert len(twins) == 7 * config.num_hidden_layers
     for count, (lr, momentum) in enumerate([(0.03, 0.85), (0.02, 0.9), (0.01, 0.95)], start=1):
         grads = random_weights(config, seed=100 * count)
-        update(muon, grads, count, lr=lr, momentum=momentum, grad_scale=4.0)
+        update(muon, grads, lr=lr, momentum=momentum, grad_scale=4.0)
         for name, grad in matrices_of(config, grads).items():
             twins[name].update(grad / 4, lr=lr, momentum=momentum, weight_decay=0.4)
     moved = matrices_of(config, weights)
@@ -131,7 +131,7 @@ def test_what_is_no_matrix_of_a_layer_is_left_alone():
     weights = random_weights(dataclasses.replace(SMALL, carrier="qwen3", tie_word_embeddings=False))
     config = dataclasses.replace(SMALL, carrier="qwen3", tie_word_embeddings=False)
     before = {name: weight.clone() for name, weight in weights.items()}
-    update(Muon(config, weights, dtype=torch.float32), random_weights(config, seed=5), 1)
+    update(Muon(config, weights, dtype=torch.float32), random_weights(config, seed=5))
     changed = {name for name in weights if not torch.equal(weights[name], before[name])}
     assert changed == {"qkv_LED", "attention_out_LDE", "gate_up_LFD", "down_LDF"}
 
@@ -165,7 +165,7 @@ def test_the_first_update_of_any_shape_has_the_size_of_an_orthogonal_matrix(hidd
     weights = random_weights(config, seed)
     before = matrices_of(config, {name: weight.clone() for name, weight in weights.items()})
     grads = {name: 1000 * grad for name, grad in random_weights(config, seed + 50).items()}  # else some nearly vanish
-    update(Muon(config, weights, dtype=torch.float32), grads, 1, weight_decay=0.0)
+    update(Muon(config, weights, dtype=torch.float32), grads, weight_decay=0.0)
     for name, after in matrices_of(config, weights).items():
         outputs, inputs = after.shape
         expected = slow_polar(matrices_of(config, grads)[name]).norm() * math.sqrt(max(1, outputs / inputs))
@@ -175,12 +175,12 @@ def test_the_first_update_of_any_shape_has_the_size_of_an_orthogonal_matrix(hidd
 def test_the_scale_of_gradients_does_not_matter():
     ours, theirs = random_weights(SMALL), random_weights(SMALL)
     grads = random_weights(SMALL, seed=9)
-    update(Muon(SMALL, ours, dtype=torch.float32), grads, 1)
+    update(Muon(SMALL, ours, dtype=torch.float32), grads)
     scaled = {name: 1024 * grad for name, grad in grads.items()}
-    update(Muon(SMALL, theirs, dtype=torch.float32), scaled, 1, grad_scale=1024.0)
+    update(Muon(SMALL, theirs, dtype=torch.float32), scaled, grad_scale=1024.0)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     unscaled = random_weights(SMALL)
-    update(Muon(SMALL, unscaled, dtype=torch.float32), scaled, 1)
+    update(Muon(SMALL, unscaled, dtype=torch.float32), scaled)
     assert all(torch.allclose(ours[name], unscaled[name], atol=1e-5) for name in ours)
 
 
@@ -188,7 +188,7 @@ def test_decay_pulls_only_where_the_update_does_too():
     grads, moved = random_weights(SMALL, seed=9), []
     for weight_decay in (0.0, 0.4):
         weights = random_weights(SMALL)
-        update(Muon(SMALL, weights, dtype=torch.float32), grads, 1, lr=0.01, weight_decay=weight_decay)
+        update(Muon(SMALL, weights, dtype=torch.float32), grads, lr=0.01, weight_decay=weight_decay)
         moved.append(weights)
     before = random_weights(SMALL)
     for name in ("qkv_LED", "down_LDF"):
@@ -203,7 +203,7 @@ def test_in_bfloat16_the_update_is_the_same_but_for_rounding():
     moved = []
     for dtype in (torch.float32, torch.bfloat16):
         weights = random_weights(SMALL)
-        update(Muon(SMALL, weights, dtype=dtype), random_weights(SMALL, seed=9), 1, weight_decay=0.0)
+        update(Muon(SMALL, weights, dtype=dtype), random_weights(SMALL, seed=9), weight_decay=0.0)
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
         moved.append(weights)
     before = random_weights(SMALL)
@@ -216,7 +216,7 @@ def test_a_gradient_of_zero_moves_nothing_and_is_no_nan():
     weights = random_weights(SMALL)
     before = {name: weight.clone() for name, weight in weights.items()}
     muon = Muon(SMALL, weights, dtype=torch.float32)
-    update(muon, {name: torch.zeros_like(weight) for name, weight in weights.items()}, 1)
+    update(muon, {name: torch.zeros_like(weight) for name, weight in weights.items()})
     assert all(torch.equal(weights[name], before[name]) for name in weights)
 
 
@@ -227,12 +227,12 @@ def test_a_gradient_of_zero_moves_nothing_and_is_no_nan():
 def test_an_update_that_does_not_apply_changes_nothing(poison):
     weights = random_weights(SMALL)
     muon = Muon(SMALL, weights, dtype=torch.float32)
-    update(muon, random_weights(SMALL, seed=3), 1)
+    update(muon, random_weights(SMALL, seed=3))
     before = changing_tensors(muon, weights)
     grads = random_weights(SMALL, seed=4)
     for grad in grads.values():
         grad.view(-1)[0] = poison
-    update(muon, grads, 1, applies=False)
+    update(muon, grads, applies=False)
     for name, tensor in changing_tensors(muon, weights).items():
         assert torch.equal(tensor, before[name]), name
 
@@ -241,10 +241,10 @@ def test_after_a_skipped_update_the_next_is_as_if_it_had_not_been():
     ours, theirs = random_weights(SMALL), random_weights(SMALL)
     disturbed, undisturbed = Muon(SMALL, ours, dtype=torch.float32), Muon(SMALL, theirs, dtype=torch.float32)
     for muon in (disturbed, undisturbed):
-        update(muon, random_weights(SMALL, seed=3), 1)
-    update(disturbed, {name: weight * float("nan") for name, weight in ours.items()}, 1, applies=False)
+        update(muon, random_weights(SMALL, seed=3))
+    update(disturbed, {name: weight * float("nan") for name, weight in ours.items()}, applies=False)
     for muon in (disturbed, undisturbed):
-        update(muon, random_weights(SMALL, seed=4), 2)
+        update(muon, random_weights(SMALL, seed=4))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

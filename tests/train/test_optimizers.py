@@ -155,7 +155,6 @@ def test_muon_has_the_matrices_of_layers_and_nothing_else(model):
             momentum=torch.tensor(momentum),
             weight_decay=torch.tensor(factor * 0.2),
             grad_scale=torch.tensor(2.0),
-            count=torch.tensor(float(count)),
             applies=torch.tensor(True),
         )
     for name, weight in weights_of(model).items():

@@ -21,7 +21,8 @@ from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
 from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
 from stentor.tokenizer import Tokenizer
-from stentor.tokenizer.bpe import LLAMA3_PATTERN, TOKENIZER_FILE
+from stentor.tokenizer.bpe import LLAMA3_PATTERN
+from stentor.tokenizer.library import TOKENIZER_FILE
 
 _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stentor.artifacts import write_file
-from stentor.errors import UserError, missing_extra
+from stentor.errors import UserError
+from stentor.report.drawing import BLUE, CARD, INK, MUTED, ORANGE, drawn, dress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Quantity = Literal["loss_nats", "perplexity"]
 
-INK, MUTED, GRID, CARD = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
-VALIDATION, TRAIN = "#0072b2", "#e69f00"
-"""Okabe and Ito's blue and orange, which all readers can tell apart; the page gives each its colour at night."""
+VALIDATION, TRAIN = BLUE, ORANGE
+"""The page gives each its colour at night."""
 
 _TITLES = {"loss_nats": "Loss in nats per token", "perplexity": "Perplexity"}
 _MAX_TRAIN_POINTS = 400
@@ -109,23 +108,12 @@ def plot_curves(
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise missing_extra("matplotlib", "report", needed_for="drawing curves") from None
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own style must not change our bytes
-        matplotlib.rc("font", family="sans-serif", size=10)
-        matplotlib.rc("svg", hashsalt="stentor", fonttype="none")
-        figure = Figure(figsize=(4.6 * len(quantities), 3.2), dpi=200, facecolor=CARD)
-        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+
+    def draw(figure: Figure) -> None:
         for panel, quantity in zip(_panels(figure, len(quantities)), quantities, strict=True):
             _draw(panel, log, quantity)
-        buffer = io.BytesIO()
-        unstamped = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[file_format]
-        figure.savefig(buffer, format=file_format, metadata=dict.fromkeys(unstamped))
-    return buffer.getvalue()
+
+    return drawn((4.6 * len(quantities), 3.2), draw, file_format)
 
 
 def _records(lines: Iterable[bytes]) -> Iterable[Record]:
@@ -172,15 +160,8 @@ def _dress(axes: Axes, quantity: Quantity) -> None:
     """Set everything of a panel that does not depend on the run."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.set_title(_TITLES[quantity], loc="left", color=INK, fontsize=11, pad=10)
+    dress(axes, _TITLES[quantity])
     axes.set_xlabel("optimizer step", color=MUTED)
-    axes.set_facecolor(CARD)
-    axes.grid(visible=True, axis="y", which="major", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=MUTED, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(GRID)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if quantity == "perplexity":  # it falls by orders of magnitude; on a linear axis only the first step shows

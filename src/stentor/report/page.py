@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from string import Template
 
-from stentor.report.curves import CARD, GRID, INK, MUTED, TRAIN, VALIDATION, Quantity, RunLog, plot_curves
+from stentor.report.curves import TRAIN, VALIDATION, Quantity, RunLog, plot_curves
+from stentor.report.drawing import CARD, GRID, INK, MUTED
 from stentor.version import __version__
 
 _COLOURS = {CARD: "card", INK: "ink", MUTED: "muted", GRID: "grid", VALIDATION: "model", TRAIN: "train"}

@@ -10,10 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stentor.artifacts import staged_directory
 from stentor.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,9 @@ class Tokenizer(ABC):
 
         if is_tokenmonster(path_or_name):
             return load_tokenmonster(path_or_name)
-        from stentor.tokenizer.bpe_folder import load_bpe
+        from stentor.tokenizer.json_folder import load_tokenizer_json
 
-        return load_bpe(Path(path_or_name))
+        return load_tokenizer_json(Path(path_or_name))
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
@@ -118,6 +122,12 @@ class Tokenizer(ABC):
             texts: as for `encode`.
             num_threads: at most this many threads; None uses every core.
         """
+
+    def encode_arrays(self, texts: Sequence[str | bytes], num_threads: int | None = None) -> list[NDArray[np.uint32]]:
+        """Return the same ids as `encode_batch` in arrays: a family that has them so need not make lists of them."""
+        import numpy as np
+
+        return [np.array(ids, np.uint32) for ids in self.encode_batch(texts, num_threads)]
 
     @abstractmethod
     def files(self, model_max_length: int | None = None) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ for one token; all 256 single bytes; every added token special.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ _PRE_TOKENIZERS = {"ByteLevel", "Split", "Digits", "Punctuation"}
 
 
 @dataclass(frozen=True, slots=True)
-class BpeFile:
+class TokenizerFile:
     """A checked tokenizer.json.
 
     Attributes:
@@ -32,12 +33,22 @@ class BpeFile:
     special_ids: dict[str, int]
 
 
-def parse_bpe_file(data: bytes, where: str) -> BpeFile:
+def parse_bpe_file(data: bytes, where: str) -> TokenizerFile:
     """Check a tokenizer.json and bring it into canonical form.
 
     Args:
         data: the file.
         where: its name, for messages.
+
+    Raises:
+        CorruptArtifactError: it is not JSON.
+        UserError: it breaks a rule; the rule is named.
+    """
+    return check_file(data, where, "byte-level BPE", _checked)
+
+
+def check_file(data: bytes, where: str, family: str, check: Callable[[dict[str, Any]], TokenizerFile]) -> TokenizerFile:
+    """Read JSON and let `check` look at it; whatever is wrong becomes one sentence that names the rule.
 
     Raises:
         CorruptArtifactError: it is not JSON.
@@ -51,14 +62,18 @@ def parse_bpe_file(data: bytes, where: str) -> BpeFile:
             f"{where} is damaged: it is not JSON ({reason})", fix="copy or make this tokenizer again"
         ) from None
     try:
-        special_ids = _special_ids(raw)
-        _check_parts(raw)
-        tokens = _tokens_by_id(raw["model"]["vocab"], special_ids)
-        return BpeFile(_canonical(raw), _token_bytes(tokens, special_ids), special_ids)
-    except _BrokenRuleError as broken:
-        _refuse(where, str(broken))
+        return check(raw)
+    except BrokenRuleError as broken:
+        _refuse(where, family, str(broken))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        _refuse(where, f"a part is missing or of the wrong type ({type(error).__name__}: {error})")
+        _refuse(where, family, f"a part is missing or of the wrong type ({type(error).__name__}: {error})")
+
+
+def _checked(raw: dict[str, Any]) -> TokenizerFile:
+    special_ids = read_special_ids(raw)
+    _check_parts(raw)
+    tokens = _tokens_by_id(raw["model"]["vocab"], special_ids)
+    return TokenizerFile(_canonical(raw), read_token_bytes(tokens, special_ids), special_ids)
 
 
 @cache
@@ -74,79 +89,82 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
-class _BrokenRuleError(Exception):
+class BrokenRuleError(Exception):
     """The file breaks the rule in the message."""
 
 
-def _refuse(where: str, rule: str) -> NoReturn:
+def _refuse(where: str, family: str, rule: str) -> NoReturn:
     raise UserError(
-        f"{where} is no byte-level BPE that Stentor can use: {rule}",
+        f"{where} is no {family} that Stentor can use: {rule}",
         fix="use a tokenizer made by `stentor tokenizer train`, or another byte-level BPE without a normalizer",
     ) from None
 
 
-def _require(holds: bool, rule: str) -> None:
+def require(holds: bool, rule: str) -> None:
+    """Break off with a rule that does not hold."""
     if not holds:
-        raise _BrokenRuleError(rule)
+        raise BrokenRuleError(rule)
 
 
-def _special_ids(raw: dict[str, Any]) -> dict[str, int]:
+def read_special_ids(raw: dict[str, Any]) -> dict[str, int]:
+    """Return the added tokens, all of which must be special, by their spelling."""
     special_ids: dict[str, int] = {}
     for token in raw.get("added_tokens") or []:
         content = token["content"]
-        _require(isinstance(content, str) and content != "", f"an added token is spelt {content!r}")
-        _require(token.get("special") is True, f"the added token {content!r} is not special")
-        _require(content not in special_ids, f"the special token {content!r} is listed twice")
+        require(isinstance(content, str) and content != "", f"an added token is spelt {content!r}")
+        require(token.get("special") is True, f"the added token {content!r} is not special")
+        require(content not in special_ids, f"the special token {content!r} is listed twice")
         special_ids[content] = token["id"]
     return special_ids
 
 
 def _check_parts(raw: dict[str, Any]) -> None:
     model = raw["model"]
-    _require(model.get("type") == "BPE", f"its model is {model.get('type')!r}, not 'BPE'")
+    require(model.get("type") == "BPE", f"its model is {model.get('type')!r}, not 'BPE'")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
-        _require(not model.get(name), f"its model sets {name}")
-    _require(raw.get("normalizer") is None, "it has a normalizer, so text would not come back as it went in")
+        require(not model.get(name), f"its model sets {name}")
+    require(raw.get("normalizer") is None, "it has a normalizer, so text would not come back as it went in")
     pre_tokenizer = raw["pre_tokenizer"]
     is_sequence = pre_tokenizer["type"] == "Sequence"
     steps = pre_tokenizer["pretokenizers"] if is_sequence else [pre_tokenizer]
     kinds = [step["type"] for step in steps]
-    _require(kinds.count("ByteLevel") == 1, "its pre_tokenizer has not exactly one ByteLevel step")
+    require(kinds.count("ByteLevel") == 1, "its pre_tokenizer has not exactly one ByteLevel step")
     for step in steps:
-        _require(step["type"] in _PRE_TOKENIZERS, f"its pre_tokenizer has a step {step['type']!r}")
-        _require(step.get("behavior") != "Removed", "its pre_tokenizer removes text")
-        _require(not step.get("add_prefix_space"), "its pre_tokenizer adds a space in front")
-    _require((raw.get("decoder") or {}).get("type") == "ByteLevel", "its decoder is not ByteLevel")
+        require(step["type"] in _PRE_TOKENIZERS, f"its pre_tokenizer has a step {step['type']!r}")
+        require(step.get("behavior") != "Removed", "its pre_tokenizer removes text")
+        require(not step.get("add_prefix_space"), "its pre_tokenizer adds a space in front")
+    require((raw.get("decoder") or {}).get("type") == "ByteLevel", "its decoder is not ByteLevel")
 
 
 def _tokens_by_id(vocab: dict[str, int], special_ids: dict[str, int]) -> list[str]:
     """Return the spelling of ids 0 .. n-1."""
     for content, token_id in special_ids.items():
-        _require(vocab.get(content, token_id) == token_id, f"the special token {content!r} has two ids")
+        require(vocab.get(content, token_id) == token_id, f"the special token {content!r} has two ids")
     spelling: dict[int, str] = {}
     for token, token_id in {**vocab, **special_ids}.items():
-        _require(type(token_id) is int and token_id >= 0, f"the token {token!r} has the id {token_id!r}")
+        require(type(token_id) is int and token_id >= 0, f"the token {token!r} has the id {token_id!r}")
         other = spelling.setdefault(token_id, token)
-        _require(other == token, f"the id {token_id} stands for both {other!r} and {token!r}")
+        require(other == token, f"the id {token_id} stands for both {other!r} and {token!r}")
     hole = next((token_id for token_id in range(len(spelling)) if token_id not in spelling), None)
-    _require(hole is None, f"no token has the id {hole}, though there are {len(spelling)} tokens")
+    require(hole is None, f"no token has the id {hole}, though there are {len(spelling)} tokens")
     return [spelling[token_id] for token_id in range(len(spelling))]
 
 
-def _token_bytes(tokens: list[str], special_ids: dict[str, int]) -> list[bytes]:
+def read_token_bytes(tokens: list[str], special_ids: dict[str, int]) -> list[bytes]:
+    """Return the bytes of tokens in the byte-level alphabet, which must have every single byte."""
     alphabet = byte_alphabet()
     token_bytes: list[bytes] = []
     for token in tokens:
         if token in special_ids:
             token_bytes.append(b"")
             continue
-        _require(token != "", "a token is empty")
+        require(token != "", "a token is empty")
         foreign = next((character for character in token if character not in alphabet), None)
-        _require(foreign is None, f"the token {token!r} is not written in the byte-level alphabet")
+        require(foreign is None, f"the token {token!r} is not written in the byte-level alphabet")
         token_bytes.append(bytes(alphabet[character] for character in token))
     known = set(token_bytes)
     missing = next((byte for byte in range(256) if bytes([byte]) not in known), None)
-    _require(missing is None, f"the byte {missing} has no token of its own")
+    require(missing is None, f"the byte {missing} has no token of its own")
     return token_bytes
 
 

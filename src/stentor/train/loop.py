@@ -187,7 +187,12 @@ class _Run:
 
     def _refuse_non_finite(self, asked: _Asked, outcome: Outcome) -> NoReturn:
         """Say what stopped being a number; the weights are those of the last good update."""
-        culprit = first_non_finite(self.model, *self.batches.of_step(asked.step - 1), self.recipe)
+        culprit = first_non_finite(
+            self.model,
+            *self.batches.of_step(asked.step - 1),
+            micro_batch_size=self.recipe.train.micro_batch_size,
+            document_separator=self.step.document_separator,
+        )
         raise UserError(
             f"at step {asked.step} the loss is {outcome.loss_nats} and its gradient norm {outcome.grad_norm}"
             f"{f' ({culprit})' if culprit else ''}; the run stopped before they could reach the weights, and what it "

@@ -28,7 +28,7 @@ POLAR_EXPRESS = (
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
 SECOND_MOMENT_DECAY = 0.95
-_BOUND, _TINY = 1.02, 1e-7
+_BOUND, _TINY = 1.02, 1e-20
 
 
 class _Place(NamedTuple):
@@ -75,7 +75,6 @@ class Muon:
         momentum: Tensor,
         weight_decay: Tensor,
         grad_scale: Tensor,
-        count: Tensor,
         applies: Tensor,
     ) -> None:
         """Update all matrices; where `applies` is false, nothing changes.
@@ -86,14 +85,13 @@ class Muon:
             momentum: share of the past in the momentum; Nesterov's look-ahead is taken.
             weight_decay: pulled from weights, in units of `lr`, where that agrees with the update's direction.
             grad_scale: gradients are divided by it.
-            count: updates so far, this one included.
             applies: false where a gradient is no number.
         """
         directions = self._directions(grads, momentum, grad_scale, applies)
         for places in self._by_shape().values():
             merged_MRC = torch.cat([self._oriented(directions[place.name], place) for place in places])
             for place, update_LRC in zip(places, polar(merged_MRC).split(self._layers), strict=True):
-                self._apply(place, self._restored(update_LRC, place), lr, weight_decay, count, applies)
+                self._apply(place, self._restored(update_LRC, place), lr, weight_decay, applies)
 
     @property
     def _layers(self) -> int:
@@ -125,15 +123,13 @@ class Muon:
         is_standing = place.end - place.start > self._weights[place.name].shape[2]
         return update_LRC.mT if is_standing else update_LRC
 
-    def _apply(
-        self, place: _Place, update_LRC: Tensor, lr: Tensor, weight_decay: Tensor, count: Tensor, applies: Tensor
-    ) -> None:
+    def _apply(self, place: _Place, update_LRC: Tensor, lr: Tensor, weight_decay: Tensor, applies: Tensor) -> None:
         rows = slice(place.start, place.end)
         weight_LRC, mean_LR1 = self._weights[place.name][:, rows], self.second_moments[place.name][:, rows]
         update_LRC = update_LRC.float()
         squares_LR1 = mean_LR1.lerp(update_LRC.square().mean(dim=-1, keepdim=True), 1 - SECOND_MOMENT_DECAY)
         mean_LR1.copy_(torch.where(applies, squares_LR1, mean_LR1))
-        evened_LRC = update_LRC / (squares_LR1 / (1 - SECOND_MOMENT_DECAY**count)).sqrt().clamp(min=_TINY)
+        evened_LRC = update_LRC / squares_LR1.sqrt().clamp(min=_TINY)
         evened_LRC = evened_LRC * (_size(update_LRC) / _size(evened_LRC).clamp(min=_TINY))
         step = lr * max(1.0, weight_LRC.shape[1] / weight_LRC.shape[2]) ** 0.5
         agrees_LRC = (evened_LRC * weight_LRC) > 0
@@ -151,7 +147,7 @@ def polar(matrices_MRC: Tensor) -> Tensor:
     Args:
         matrices_MRC: no more rows than columns; every singular value counts, however small.
     """
-    x_MRC = matrices_MRC / (_size(matrices_MRC) * _BOUND + _TINY)
+    x_MRC = matrices_MRC / (_size(matrices_MRC) * _BOUND).clamp(min=_TINY)
     for a, b, c in POLAR_EXPRESS:
         gram_MRR = x_MRC @ x_MRC.mT
         x_MRC = torch.baddbmm(x_MRC, torch.baddbmm(gram_MRR, gram_MRR, gram_MRR, beta=b, alpha=c), x_MRC, beta=a)

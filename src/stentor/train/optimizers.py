@@ -65,7 +65,6 @@ class Optimizers:
                 momentum=self._rates["momentum"],
                 weight_decay=factor * self._config.weight_decay,
                 grad_scale=grad_scale,
-                count=self.count,
                 applies=applies,
             )
 

@@ -67,16 +67,13 @@ class Step:
     ) -> None:
         self._model, self._optimizers, self._average = model, optimizers, average
         self._micro_batch_size, self._max_grad_norm = micro_batch_size, max_grad_norm
-        self._document_separator = document_separator
+        self.document_separator = document_separator
         device = model.embedding_VD.device
         self.loss_scale = LossScale(is_dynamic=model.numerics.compute_dtype == torch.float16, device=device)
         self._alive = torch.ones((), dtype=torch.bool, device=device)
         self._outcomes = torch.zeros(WINDOW, 3, dtype=torch.float64, device=device)
         self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._loss = (
-            torch.compile(shifted_loss, dynamic=False, fullgraph=True) if device.type == "cuda" else shifted_loss
-        )
         shape = (sequences_per_step, model.config.max_position_embeddings)
         self._inputs_BT = torch.zeros(shape, dtype=torch.int64, device=device)
         self._labels_BT = torch.zeros_like(self._inputs_BT)
@@ -152,8 +149,8 @@ class Step:
     def _backward(self, inputs_MT: Tensor, labels_MT: Tensor, scale: Tensor) -> Tensor:
         """Add the gradient of a micro-batch; returns its summed loss in nats."""
         documents = None
-        if self._document_separator is not None:
-            documents = document_ids(inputs_MT, self._document_separator)
+        if self.document_separator is not None:
+            documents = document_ids(inputs_MT, self.document_separator)
         nats, _ = shifted_loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
         (nats * scale).backward()
         return nats.detach()

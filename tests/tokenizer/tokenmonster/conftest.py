@@ -39,6 +39,12 @@ SMALL_TOKENS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> None:
+    """Tables are cached in a folder of this test, and not in the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def small_vocab() -> VocabFile:
     return vocab_of(SMALL_TOKENS)

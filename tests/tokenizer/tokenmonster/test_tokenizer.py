@@ -189,3 +189,11 @@ def test_the_folder_says_how_to_open_it(small):
     assert config["tokenizer_class"].startswith("Stentor")
     assert list(config["added_tokens_decoder"]) == [HOW_TO_OPEN]
     assert "pip install stentor" in HOW_TO_OPEN
+
+
+def test_arrays_hold_the_ids_of_the_lists(small_vocab):
+    tokenizer = TokenMonsterTokenizer(small_vocab)
+    texts = ["Hello the world", b"\xff the", ""]
+    arrays = tokenizer.encode_arrays(texts, 1)
+    assert [array.tolist() for array in arrays] == tokenizer.encode_batch(texts)
+    assert {array.dtype.name for array in arrays} == {"uint32"}

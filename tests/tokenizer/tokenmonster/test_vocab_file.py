@@ -187,6 +187,15 @@ def test_a_wrong_record_names_its_rule(small_vocab, fields, rule):
     assert any(part in message for part in rule.split("|")), message
 
 
+@pytest.mark.parametrize("unk_id", [1 << 17, NONE - 1])
+def test_ids_far_above_the_others_are_refused(small_vocab, unk_id):
+    """Three hundred bytes asked for a table of sixteen million ids."""
+    sparse = replace(small_vocab, unk_id=unk_id, num_ids=small_vocab.num_ids + 1, end_id=unk_id + 1)
+    assert f"the highest is {unk_id}" in refusal(packed(sparse))
+    allowed = replace(sparse, unk_id=1 << 16, end_id=(1 << 16) + 1)
+    assert parse_vocab(packed(allowed), "") == allowed
+
+
 def test_a_token_twice_is_refused(small_vocab):
     records = small_vocab.records
     assert "not behind" in refusal(packed(replace(small_vocab, records=(*records, records[-1]))))

@@ -78,7 +78,7 @@ def test_deletion_by_id(read):
         (HEAD + "tokens:\n - token: a\n - token: a", "appears twice"),
         (HEAD + "tokens:\n - {token: a, id: 1}\n - {token: b, id: 1}", "same id"),
         (HEAD + "tokens:\n - {token: a, id: -1}", "id is -1"),
-        (HEAD + "tokens:\n - {token: a, id: 16000000}", "or higher"),
+        (HEAD + "tokens:\n - {token: a, id: 16000000}", "the highest is 16000000"),
         (HEAD + "tokens:\n - {token: a, score: .nan}", "score is nan"),
         (HEAD + "tokens:\n - {token: a, score: x}", "score is 'x'"),
         ("charset: utf-16\ntokens: [{token: a}]", "charset is 'utf-16'"),

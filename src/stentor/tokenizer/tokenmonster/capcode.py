@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, inlined, kernel
+from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, borrowed, inlined, kernel
 from stentor.tokenizer.tokenmonster.tables import (
     APOSTROPHE,
     BLANK,
@@ -25,6 +25,7 @@ from stentor.tokenizer.tokenmonster.utf8 import INVALID, put_rune, rune_at
 GROWTH = 4
 """No text gets more than four times as long: `1A1A` is the worst."""
 _C, _D, _W, _SPACE, _DELETE, _DELETE_STAND_IN = ord("C"), ord("D"), ord("W"), 0x20, 0x7F, 0x14
+_MARKED = UPPER | NUMBER | APOSTROPHE
 _OUTSIDE, _WORD, _LETTERS = range(3)
 """Not in a run of capitals; in one marked by `W`; in one whose letters are marked by `C` each."""
 _CHAR, _IN_WORD, _PENDING_DELETE, _IGNORE = (1 << bit for bit in range(4))
@@ -34,9 +35,20 @@ _CHAR, _IN_WORD, _PENDING_DELETE, _IGNORE = (1 << bit for bit in range(4))
 @kernel
 def capcode1(data: Bytes, start: Int, end: Int, out: Bytes, unicode: UnicodeArrays) -> Int:
     """Write level 1: only missing spaces are marked. Return the length."""
-    classes = unicode.classes
+    classes, data, out = borrowed(unicode.classes), borrowed(data), borrowed(out)
     position, size, before, before_that = start, 0, 0, 0
     while position < end:
+        while position < end:  # most of a text goes on as it is
+            code = np.int64(data[position])
+            kind = np.int64(classes[code])
+            is_first = kind & LETTER and before & (LETTER | BLANK) == 0
+            if code >= _DELETE or kind & (NUMBER | APOSTROPHE) or is_first:
+                break
+            out[size] = code
+            size, position = size + 1, position + 1
+            before, before_that = kind, before
+        if position == end:
+            break
         code, width = rune_at(data, position, end)
         kind = np.int64(classes[code])
         joined = kind & (LETTER | NUMBER) == 0 or before & BLANK
@@ -57,9 +69,19 @@ def capcode1(data: Bytes, start: Int, end: Int, out: Bytes, unicode: UnicodeArra
 @kernel
 def capcode2(data: Bytes, start: Int, end: Int, out: Bytes, unicode: UnicodeArrays) -> Int:
     """Write level 2: capitals become small letters behind a marker. Return the length."""
-    classes, lower = unicode.classes, unicode.lower  # taken out of the loop: see `compiled.py`
+    classes, lower, data, out = borrowed(unicode.classes), borrowed(unicode.lower), borrowed(data), borrowed(out)
     position, size, before, before_that, state = start, 0, 0, 0, _OUTSIDE
     while position < end:
+        while state == _OUTSIDE and position < end:  # most of a text goes on as it is
+            code = np.int64(data[position])
+            kind = np.int64(classes[code])
+            if code >= 0x80 or kind & _MARKED or (kind & LOWER and before & (LOWER | BLANK) == 0):
+                break
+            out[size] = code
+            size, position = size + 1, position + 1
+            before, before_that = kind, before
+        if position == end:
+            break
         code, width = np.int64(data[position]), 1
         if code >= 0x80:
             code, width = rune_at(data, position, end)
@@ -155,9 +177,14 @@ def uncapcode1(data: Bytes, end: Int, out: Bytes, state: Int) -> tuple[Int, Int]
 @kernel
 def uncapcode2(data: Bytes, end: Int, out: Bytes, state: Int, unicode: UnicodeArrays) -> tuple[Int, Int]:
     """Write the text of level 2; return its length, at most one and a half of the input's, and the state."""
-    classes, upper = unicode.classes, unicode.upper
+    classes, upper, data, out = borrowed(unicode.classes), borrowed(unicode.upper), borrowed(data), borrowed(out)
     position, size = 0, 0
     while position < end:
+        while state == 0 and position < end and data[position] < 0x80 and not _is_marker(data[position]):
+            out[size] = data[position]
+            size, position = size + 1, position + 1
+        if position == end:
+            break
         code, width = np.int64(data[position]), 1
         if code >= 0x80:
             code, width = rune_at(data, position, end)
@@ -179,6 +206,11 @@ def uncapcode2(data: Bytes, end: Int, out: Bytes, state: Int, unicode: UnicodeAr
             state &= ~_IGNORE
         position += width
     return size, state
+
+
+@inlined
+def _is_marker(byte):
+    return (byte == _C) | (byte == _D) | (byte == _W)
 
 
 @inlined

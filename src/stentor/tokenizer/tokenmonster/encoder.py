@@ -18,7 +18,8 @@ from stentor.tokenizer.tokenmonster.normalize import (
     normalize,
     normalize_bytes,
 )
-from stentor.tokenizer.tokenmonster.tables import UnicodeArrays, VocabArrays, unicode_arrays, vocab_arrays
+from stentor.tokenizer.tokenmonster.table_cache import arrays_of
+from stentor.tokenizer.tokenmonster.tables import UnicodeArrays, VocabArrays, unicode_arrays
 from stentor.tokenizer.tokenmonster.vocab_file import VocabFile
 from stentor.tokenizer.tokenmonster.walk import FULL, walk
 
@@ -32,7 +33,7 @@ class Encoder:
     """A vocabulary ready to encode; it holds nothing but arrays, so any number of threads may share it."""
 
     def __init__(self, vocab: VocabFile) -> None:
-        self.arrays = vocab_arrays(vocab)
+        self.arrays = arrays_of(vocab)
         self._unicode = unicode_arrays()
         self._level = vocab.settings.capcode
         self._flags = vocab.settings.normalization

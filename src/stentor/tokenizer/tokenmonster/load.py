@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stentor.artifacts import MANIFEST_NAME, read_manifest
 from stentor.errors import CorruptArtifactError, UserError
+from stentor.tokenizer.tokenmonster.table_cache import open_vocab
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
-from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab, read_vocab
+from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab
 
 PREFIX, SUFFIX = "tokenmonster:", ".vocab"
 
@@ -32,13 +33,13 @@ def load_tokenmonster(path_or_name: str | Path) -> TokenMonsterTokenizer:
     if name.startswith(PREFIX):
         from stentor.tokenizer.tokenmonster.hub import fetch_vocab
 
-        return TokenMonsterTokenizer(read_vocab(fetch_vocab(name.removeprefix(PREFIX))))
+        return TokenMonsterTokenizer(open_vocab(fetch_vocab(name.removeprefix(PREFIX))))
     path = Path(path_or_name)
     if path.is_dir():
         path, *others = sorted(path.glob(f"*{SUFFIX}"))
         if others:
             raise UserError(f"{path.parent} holds several vocabularies", fix=f"pass one of them, such as {path}")
-    vocab = read_vocab(path)
+    vocab = open_vocab(path)
     if (path.parent / MANIFEST_NAME).is_file():
         sealed = read_manifest(path.parent).files.get(path.name)
         if sealed and sealed[1] != hashlib.sha256(pack_vocab(vocab)).hexdigest():

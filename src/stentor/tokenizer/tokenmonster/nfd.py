@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, inlined, kernel
+from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, borrowed, inlined, kernel
 from stentor.tokenizer.tokenmonster.tables import UnicodeArrays
 from stentor.tokenizer.tokenmonster.utf8 import put_rune, rune_at
 
@@ -17,7 +17,7 @@ _HANGUL, _HANGUL_COUNT, _LEAD, _VOWEL, _TAIL, _VOWELS, _TAILS = 0xAC00, 11172, 0
 @kernel
 def is_nfd(data: Bytes, start: Int, end: Int, unicode: UnicodeArrays) -> bool:
     """Whether decomposing would change nothing."""
-    nfd_index, classes = unicode.nfd_index, unicode.combining  # taken out of the loop: see `compiled.py`
+    nfd_index, classes, data = borrowed(unicode.nfd_index), borrowed(unicode.combining), borrowed(data)
     position, last = start, 0
     while position < end:
         if data[position] < 0x80:
@@ -34,12 +34,13 @@ def is_nfd(data: Bytes, start: Int, end: Int, unicode: UnicodeArrays) -> bool:
 @kernel
 def decompose(data: Bytes, start: Int, end: Int, out: Bytes, unicode: UnicodeArrays) -> Int:
     """Write the decomposed text; return its length."""
-    classes, nfd_index, nfd_offsets, nfd_codes = (
-        unicode.combining,
-        unicode.nfd_index,
-        unicode.nfd_offsets,
-        unicode.nfd_codes,
+    classes, nfd_index, data, out = (
+        borrowed(unicode.combining),
+        borrowed(unicode.nfd_index),
+        borrowed(data),
+        borrowed(out),
     )
+    nfd_offsets, nfd_codes = borrowed(unicode.nfd_offsets), borrowed(unicode.nfd_codes)
     position, size, marks_start, last, is_disordered = start, 0, 0, 0, False
     while position < end:
         if data[position] < 0x80:

@@ -183,24 +183,25 @@ class _Slots:
 
 
 def _alternatives(token: bytes, shortest: int, index_of: Mapping[bytes, int], classes: Classes) -> tuple[int, int]:
-    slots, suffix_at = _Slots(), _suffix_at(token, classes)
+    slots, suffix = _Slots(), suffix_at(token, classes)
     for length in range(len(token) - 1, shortest - 1, -1):
         if (index := index_of.get(token[:length])) is not None:
-            priority, is_last = _priority(token, length, suffix_at, classes)
+            priority, is_last = cut_priority(token, length, suffix, classes)
             slots.offer(index, length, priority)
             if is_last:
                 break
     return slots.best_first()
 
 
-def _suffix_at(token: bytes, classes: Classes) -> int:
+def suffix_at(token: bytes, classes: Classes) -> int:
+    """Return where the 's at the end of a token begins, if a letter stands before it; else -1."""
     for suffix in (b"'s", "\u2019s".encode()):
         if token.endswith(suffix) and len(token) > len(suffix):
             return len(token) - len(suffix) if classes.is_letter(_last_rune(token[: -len(suffix)])) else -1
     return -1
 
 
-def _priority(token: bytes, length: int, suffix_at: int, classes: Classes) -> tuple[int, bool]:
+def cut_priority(token: bytes, length: int, suffix: int, classes: Classes) -> tuple[int, bool]:
     """Return how good a cut is, and whether no shorter one may be tried."""
     before, after = _last_rune(token[:length]), _first_rune(token[length:])
     if length <= len(token) - 2 and after == SPACE_RUNE and classes.is_either(_first_rune(token[length + 1 :])):
@@ -218,7 +219,7 @@ def _priority(token: bytes, length: int, suffix_at: int, classes: Classes) -> tu
         return (7, False) if is_space[before] else (8, False)
     if classes.is_marker(after):
         return 9, False
-    return (8, True) if length == suffix_at else (1, False)
+    return (8, True) if length == suffix else (1, False)
 
 
 def _last_rune(data: bytes) -> int:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from stentor.tokenizer.tokenmonster.records import build_records, primary_tokens
 from stentor.tokenizer.tokenmonster.vocab_file import NONE, Record, VocabFile
 
+MAX_SPARSITY, MAX_HOLES = 4, 1 << 16
+"""No id may be higher than four times their number and this: else 300 bytes could ask for gigabytes."""
+
 
 def check_rules(vocab: VocabFile) -> str | None:
     """Return the first rule that a vocabulary breaks, in words; None for a sound one."""
@@ -40,6 +43,8 @@ def _ids(vocab: VocabFile) -> str | None:
             f"its header says {vocab.num_ids} ids below {vocab.end_id}, and its records have {len(found)} below"
             f" {end_id}: there are holes"
         )
+    if end_id > MAX_SPARSITY * len(found) + MAX_HOLES:
+        return f"it has {len(found)} ids and the highest is {end_id - 1}: tables up to there would be nearly empty"
     return None
 
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.tokenizer.tokenmonster.compiled import inlined, kernel
+from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, build_entries
 from stentor.tokenizer.tokenmonster.unicode13 import NUM_CODE_POINTS, sections
 from stentor.tokenizer.tokenmonster.vocab_file import NONE, VocabFile
 
 LOWER, UPPER, LETTER, NUMBER, MARK, APOSTROPHE, BLANK = (1 << bit for bit in range(7))
 """Classes as the kernels see them: one byte for each code point."""
 
-NODE_BITS, RECORD_BITS = 21, 18
+RECORD_BITS = 18
 _MAX_TRIES = 32
 MAX_CELLS, MAX_RECORDS = (1 << NODE_BITS) - 256, (1 << RECORD_BITS) - 2
 
@@ -40,7 +41,8 @@ class VocabArrays(NamedTuple):
         cells: the trie as a double array: parent + 1 | base | record + 1; a base of 0 has no children.
         roots: for each two first bytes: node | base | record + 1 | length of that record; a node of 0 goes no further.
         singles: for each byte, record + 1 of the token that is this byte alone.
-        records: alternative 2 + 1 | alternative 1 + 1 | words | flag | length.
+        records: four words for each: itself (alternative 2 + 1 | alternative 1 + 1 | words | flag | length), and
+            what is known of its alternatives beforehand, see `shortcuts.py`.
         ids: of each record.
         begin_byte: what kind of token mostly begins with each byte.
         unk_id: -1 where there is none.
@@ -89,27 +91,29 @@ def vocab_arrays(vocab: VocabFile) -> VocabArrays:
     """
     tokens = [record.token for record in vocab.records]
     starts = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
-    cells = np.zeros(0, np.uint64)
+    cells, data = np.zeros(0, np.uint64), np.frombuffer(b"".join(tokens), np.uint8)
     if len(tokens) <= MAX_RECORDS:
-        cells = build_cells(np.frombuffer(b"".join(tokens), np.uint8), starts)
+        cells = build_cells(data, starts)
     if not cells.size:
         raise UserError(f"a vocabulary of {len(tokens)} records is too large", fix="use one of fewer tokens")
     fields = np.array([record[1:6] for record in vocab.records], np.uint64).T
     flag, num_words, alt1, alt2, ids = fields
     alt1, alt2 = (np.where(alt == NONE, 0, alt + 1).astype(np.uint64) for alt in (alt1, alt2))
     records = (alt2 << np.uint64(38)) | (alt1 << np.uint64(20)) | (num_words << np.uint64(14)) | (flag << np.uint64(6))
+    records |= np.diff(starts).astype(np.uint64)
+    begin_byte = np.frombuffer(vocab.begin_byte, np.uint8).copy()
     pieces = vocab.pieces()
     roots, singles = build_roots(cells)
     return VocabArrays(
         cells=cells,
         roots=roots,
         singles=singles,
-        records=records | np.diff(starts).astype(np.uint64),
+        records=build_entries(cells, data, starts, records, begin_byte, vocab.delete_id != NONE),
         ids=ids.astype(np.uint32),
-        begin_byte=np.frombuffer(vocab.begin_byte, np.uint8),
+        begin_byte=begin_byte,
         unk_id=-1 if vocab.unk_id == NONE else vocab.unk_id,
         delete_id=-1 if vocab.delete_id == NONE else vocab.delete_id,
-        pieces=np.frombuffer(b"".join(pieces) + b"\0", np.uint8),
+        pieces=np.frombuffer(b"".join(pieces) + b"\0", np.uint8).copy(),
         piece_starts=np.cumsum([0, *map(len, pieces)], dtype=np.int64),
     )
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stentor.tokenizer.base import Losses, Tokenizer
 from stentor.tokenizer.tokenmonster.vocab_file import VocabFile, pack_vocab
@@ -37,7 +38,6 @@ class TokenMonsterTokenizer(Tokenizer):
 
     def __init__(self, vocab: VocabFile) -> None:
         self.vocab = vocab
-        self._pieces = vocab.pieces()
 
     @property
     def vocab_size(self) -> int:
@@ -71,7 +71,11 @@ class TokenMonsterTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str | bytes], num_threads: int | None = None) -> list[list[int]]:
         """Return the ids of each text; they do not depend on the number of threads or on the company."""
-        return [ids.tolist() for ids in self.encoder.encode([_as_bytes(text) for text in texts], num_threads)]
+        return [ids.tolist() for ids in self.encode_arrays(texts, num_threads)]
+
+    def encode_arrays(self, texts: Sequence[str | bytes], num_threads: int | None = None) -> list[NDArray[np.uint32]]:
+        """Return the ids of each text as they leave the kernels; making lists of them takes a quarter of the time."""
+        return self.encoder.encode([_as_bytes(text) for text in texts], num_threads)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the text that the ids stand for; special tokens are skipped, and each ends a text."""
@@ -110,6 +114,10 @@ class TokenMonsterTokenizer(Tokenizer):
         config["tokenizer_class"] = "StentorTokenMonsterTokenizer"
         config["added_tokens_decoder"] = {HOW_TO_OPEN: {"content": ""}}
         return {VOCAB_FILE: pack_vocab(self.vocab), CONFIG_FILE: (json.dumps(config, indent=1) + "\n").encode()}
+
+    @cached_property
+    def _pieces(self) -> list[bytes]:
+        return self.vocab.pieces()
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 from stentor.artifacts import write_file
 from stentor.errors import CorruptArtifactError, UserError
@@ -49,6 +50,59 @@ class DeletedToken(NamedTuple):
     token: bytes
     id: int
     score: float
+
+
+class FileRecords(Sequence[Record]):
+    """The records of a vocabulary file that was checked before; they are read from it when they are first wanted.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        tables: what kernels look things up in, if that is at hand; see `table_cache.py`.
+    """
+
+    def __init__(self, data: bytes, digest: str, records: int | tuple[Record, ...], tables: Any = None) -> None:
+        self.digest, self.tables = digest, tables
+        self._data = data
+        self._count = records if isinstance(records, int) else len(records)
+        self._records = None if isinstance(records, int) else records
+        self._vocab: tuple[object, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, index: int | slice) -> Record | tuple[Record, ...]:
+        return self._parsed()[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._parsed())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or self._parsed() == (other._parsed() if isinstance(other, FileRecords) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._parsed())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._parsed(),)
+
+    def bound_to(self, vocab: VocabFile) -> VocabFile:
+        """Return the vocabulary with these records: it is what the file holds."""
+        vocab = replace(vocab, records=self)
+        self._vocab = vocab.but_records()
+        return vocab
+
+    def file_of(self, vocab: VocabFile) -> bytes | None:
+        """Return the file, if it still holds just this vocabulary."""
+        return self._data if vocab.but_records() == self._vocab else None
+
+    def _parsed(self) -> tuple[Record, ...]:
+        if self._records is None:
+            self._records = _Reader(self._data).only_records()
+        return self._records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +145,7 @@ class VocabFile:
     """
 
     settings: Settings
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     begin_byte: bytes
     unk_id: int = NONE
     num_ids: int
@@ -103,6 +157,15 @@ class VocabFile:
     def max_token_bytes(self) -> int:
         """Length of the longest record."""
         return len(self.records[-1].token)
+
+    @property
+    def origin(self) -> FileRecords | None:
+        """The file that holds just this vocabulary, if it came from one."""
+        return self.records if isinstance(self.records, FileRecords) and self.records.file_of(self) else None
+
+    def but_records(self) -> tuple[object, ...]:
+        """Return every other field."""
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "records")
 
     def pieces(self) -> list[bytes]:
         """Return the bytes that each id decodes from: its last record; none for UNK and for a hole."""
@@ -119,12 +182,20 @@ def read_vocab(path: Path) -> VocabFile:
         UserError: it cannot be read.
         CorruptArtifactError: it breaks a rule of the format, which is named.
     """
+    return parse_vocab(read_file(path), str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """Read the bytes of a file, but not many more than a vocabulary may have.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})", fix="check the path and its permissions") from None
-    return parse_vocab(data, str(path))
 
 
 def write_vocab(path: Path, vocab: VocabFile) -> None:
@@ -134,6 +205,8 @@ def write_vocab(path: Path, vocab: VocabFile) -> None:
 
 def pack_vocab(vocab: VocabFile) -> bytes:
     """Return the bytes of a `.vocab` file."""
+    if vocab.origin is not None and (data := vocab.origin.file_of(vocab)) is not None:
+        return data
     settings = vocab.settings
     header = bytes(
         [settings.capcode, settings.charset, settings.normalization, settings.mode, settings.reserve, 0, 0, 0]
@@ -193,9 +266,7 @@ class _Reader:
 
     def vocab(self) -> VocabFile:
         """Read everything; nothing may follow."""
-        settings = self._settings()
-        unk_id, num_ids, end_id, num_records, delete_id = (self._u24() for _ in range(5))
-        longest = self._take(1)[0]
+        settings, (unk_id, num_ids, end_id, num_records, delete_id), longest = self._header()
         if num_records == 0:
             raise _Broken("it holds no tokens")
         records = self._records(num_records)
@@ -215,6 +286,14 @@ class _Reader:
             delete_id=delete_id,
             deleted=deleted,
         )
+
+    def only_records(self) -> tuple[Record, ...]:
+        """Read the records alone."""
+        _, (_, _, _, num_records, _), _ = self._header()
+        return self._records(num_records)
+
+    def _header(self) -> tuple[Settings, list[int], int]:
+        return self._settings(), [self._u24() for _ in range(5)], self._take(1)[0]
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self._position : self._position + count]

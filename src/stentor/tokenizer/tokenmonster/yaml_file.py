@@ -34,8 +34,6 @@ _ESCAPES = {"\0": "\\0", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f
 _ESCAPES |= {"\\": "\\\\", '"': '\\"'}
 _HEX = re.compile(r"TokenMonsterHexEncode\{([0-9a-fA-F]*)\}")
 _UNPRINTABLE = re.compile("[\x01-\x07\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_MAX_ID = 1 << 20
-"""Ids far above the tokens would only make tables of nothing."""
 
 
 class _Wrong(Exception):  # noqa: N818 - never seen outside
@@ -150,8 +148,6 @@ def _vocab(raw: Any) -> VocabFile:
     kept = [token for token in ordered if token.id not in gone]
     if not kept:
         raise _Wrong("it deletes every token")
-    if max(token.id for token in kept) >= _MAX_ID or (unk_id != NONE and unk_id >= _MAX_ID):
-        raise _Wrong(f"an id is {_MAX_ID} or higher")
     return build_vocab(kept, settings, unk_id=unk_id, deleted=deleted)
 
 

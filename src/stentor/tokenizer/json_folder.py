@@ -1,4 +1,4 @@
-"""Open a byte-level BPE as folders carry it: tokenizer.json, and the names of its special tokens beside it."""
+"""Open a tokenizer.json as folders carry it, with the names of its special tokens beside it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 from stentor.artifacts import MANIFEST_NAME, read_manifest
 from stentor.errors import CorruptArtifactError, UserError
-from stentor.tokenizer.bpe import CONFIG_FILE, TOKENIZER_FILE, BpeTokenizer, SpecialTokens
-from stentor.tokenizer.bpe_file import BpeFile, parse_bpe_file
+from stentor.tokenizer.bpe import BpeTokenizer
+from stentor.tokenizer.bpe_file import TokenizerFile, parse_bpe_file
+from stentor.tokenizer.library import CONFIG_FILE, TOKENIZER_FILE, LibraryTokenizer, SpecialTokens
+from stentor.tokenizer.unigram import UnigramTokenizer
+from stentor.tokenizer.unigram_file import is_unigram, parse_unigram_file
 
 ROLES = ("eos", "bos", "pad")
 
 
-def load_bpe(path: Path) -> BpeTokenizer:
+def load_tokenizer_json(path: Path) -> LibraryTokenizer:
     """Open a folder that holds a tokenizer.json, or the file; its tokenizer_config.json names the special tokens.
 
     Raises:
@@ -28,10 +31,12 @@ def load_bpe(path: Path) -> BpeTokenizer:
             f"no tokenizer at {path}",
             fix=f"pass a folder that holds a {TOKENIZER_FILE}, or that file; `stentor tokenizer train` makes one",
         )
-    checked = parse_bpe_file(_read_sealed(file), str(file))
+    data, where = _read_sealed(file), str(file)
+    family, parse = (UnigramTokenizer, parse_unigram_file) if is_unigram(data) else (BpeTokenizer, parse_bpe_file)
+    checked = parse(data, where)
     config = file.with_name(CONFIG_FILE)
     table = _read_table(config) if config.is_file() else None
-    return BpeTokenizer(checked, _special_tokens(table, checked, str(file)), str(file))
+    return family(checked, _special_tokens(table, checked, where), where)
 
 
 def _read_sealed(file: Path) -> bytes:
@@ -59,7 +64,7 @@ def _read_table(file: Path) -> dict[str, Any]:
     return table
 
 
-def _special_tokens(table: dict[str, Any] | None, file: BpeFile, where: str) -> SpecialTokens:
+def _special_tokens(table: dict[str, Any] | None, file: TokenizerFile, where: str) -> SpecialTokens:
     """Find EOS, BOS and PAD as the config names them; without a config, by Stentor's own spelling."""
     if table is None:
         own = SpecialTokens()

@@ -1,0 +1,59 @@
+"""What all our pictures share: colours that everybody can tell apart, and bytes that depend on nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from stentor.errors import missing_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Format = Literal["svg", "png"]
+INK, MUTED, GRID, CARD = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+"""The colours of Okabe and Ito."""
+
+
+def drawn(size: tuple[float, float], draw: Callable[[Figure], None], file_format: Format) -> bytes:
+    """Return a picture; equal drawings give equal bytes, whatever style the user has set.
+
+    Args:
+        size: width and height in inches.
+        draw: puts everything on the empty figure.
+        file_format: `svg`, whose text stays text, or `png` at twice the resolution of a screen.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise missing_extra("matplotlib", "report", needed_for="drawing curves") from None
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own style must not change our bytes
+        matplotlib.rc("font", family="sans-serif", size=10)
+        matplotlib.rc("svg", hashsalt="stentor", fonttype="none")
+        figure = Figure(figsize=size, dpi=200, facecolor=CARD)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+        draw(figure)
+        buffer = io.BytesIO()
+        unstamped = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[file_format]
+        figure.savefig(buffer, format=file_format, metadata=dict.fromkeys(unstamped))
+    return buffer.getvalue()
+
+
+def dress(axes: Axes, title: str, *, grid: Literal["x", "y"] = "y") -> None:
+    """Give a panel its title, a faint grid and no frame."""
+    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
+    axes.set_facecolor(CARD)
+    axes.grid(visible=True, axis=grid, which="major", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=MUTED, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(GRID)

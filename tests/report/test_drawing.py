@@ -1,0 +1,40 @@
+"""Drawing: the same bytes for the same drawing, whatever the user's style; a missing library is one sentence."""
+
+import sys
+
+import pytest
+
+from stentor.errors import MissingDependencyError
+from stentor.report.drawing import drawn, dress
+
+
+def line(figure):
+    axes = figure.subplots()
+    dress(axes, "A title")
+    axes.plot([1, 2], [3, 4])
+
+
+@pytest.mark.parametrize("file_format", ["svg", "png"])
+def test_a_users_style_changes_nothing(file_format):
+    import matplotlib
+
+    expected = drawn((3, 2), line, file_format)
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
+        assert drawn((3, 2), line, file_format) == expected
+        assert matplotlib.rcParams["font.size"] == 30  # and is left as it was
+
+
+def test_the_size_is_in_inches_at_two_hundred_dots():
+    png = drawn((3, 2), line, "png")
+    assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == (600, 400)
+
+
+def test_text_stays_text():
+    assert b"A title" in drawn((3, 2), line, "svg")
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingDependencyError, match="matplotlib") as error:
+        drawn((3, 2), line, "svg")
+    assert "stentor[report]" in error.value.fix
