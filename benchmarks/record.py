@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -56,13 +57,27 @@ def record(name: str, claims: list[Claim], details: Mapping[str, object] | None 
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "commit": _commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {_cpu()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in VERSIONS_OF}},
+        "machine": f"{platform.system()} {platform.machine()}, {_gpu() or _cpu()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **_versions()},
         "claims": [asdict(claim) for claim in claims],
         **({"details": dict(details)} if details else {}),
     }
     write_file(path, json.dumps(body, indent=2) + "\n")
     return path
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in VERSIONS_OF:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _gpu() -> str:
+    """Return the GPU's name, where this process has used one."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
 
 
 def _commit() -> str:

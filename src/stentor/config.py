@@ -21,8 +21,10 @@ from stentor.errors import UserError, nearest_name
 from stentor.model.config import ModelConfig, padded_vocab_size
 from stentor.model.presets import preset
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-INITIALIZERS = ("normal", "truncated_normal")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+FLOAT32_PARTS = ("none", "embedding", "ends")
+INITIALIZERS = ("normal", "truncated_normal", "scaled")
+OPTIMIZERS, SCHEDULES, QUANTIZERS = ("adamw", "muon"), ("cosine", "linear"), ("none", "int8")
 TOKENIZER_KINDS = ("bpe", "tokenmonster", "unigram")
 TOKENMONSTER_MODES = ("unfiltered", "clean", "balanced", "consistent", "strict")
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 259, 65_536
@@ -100,20 +102,41 @@ class TrainConfig:
         tokens: tokens to process in all; a multiple of the context length. The last step may be smaller.
         global_batch_tokens: tokens per optimizer step.
         micro_batch_size: sequences per forward pass; their gradients are accumulated to the global batch.
-        lr: peak learning rate; reached after `warmup_steps`, then decayed along a cosine to `min_lr_ratio` of it.
+        optimizer: `adamw` for everything, or `muon` for the matrices of layers and AdamW for the rest.
+        lr: AdamW's peak learning rate; reached after `warmup_steps`, then decayed to `min_lr_ratio` of it.
+        embedding_lr: the embedding's (and an untied head's) own; 0 is `lr`.
+        matrix_lr: Muon's.
+        momentum: Muon's, after its warmup.
+        schedule: `cosine`, or `linear`: constant, then a straight line over the last `decay_ratio` of the steps.
+        weight_decay: on the matrices of layers; `embedding_weight_decay` on the embedding and the head.
+        average_decay: an exponential mean of the weights is what is measured and kept; 0 keeps the weights themselves.
         eval_every: steps between evaluations on the held-out shard.
         save_every: steps between checkpoints.
-        precision: `auto` is bfloat16 where the device multiplies it natively, float32 elsewhere.
+        precision: of products: `auto` is bfloat16 where the device multiplies it natively, float16 on older GPUs,
+            float32 elsewhere. With float16 the loss is scaled, up and down as gradients allow.
+        float32_parts: what keeps float32 all the same: `none`; `embedding`: that, the head, norms and the sums that
+            layers add to; `ends`: the first and last layer too.
+        fake_quantize: `int8` rounds the matrices of layers in the forward pass, as INT8 files will.
+        learns_norms: whether the gains of norms are trained, or stay as they begin.
+        deterministic: use only kernels whose results never vary from run to run, at some cost on a GPU.
         mask_across_documents: keep attention within a document; off, as in the reference.
     """
 
     tokens: int = 240_001_024
     global_batch_tokens: int = 16_384
     micro_batch_size: int = 8
+    optimizer: str = "adamw"
     lr: float = 1e-3
+    embedding_lr: float = 0.0
+    matrix_lr: float = 0.02
+    momentum: float = 0.95
+    schedule: str = "cosine"
     warmup_steps: int = 200
+    decay_ratio: float = 0.7
     min_lr_ratio: float = 0.0
     weight_decay: float = 0.1
+    embedding_weight_decay: float = 0.1
+    average_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -121,18 +144,27 @@ class TrainConfig:
     eval_every: int = 375
     save_every: int = 375
     precision: str = "auto"
+    float32_parts: str = "none"
+    fake_quantize: str = "none"
+    learns_norms: bool = True
+    deterministic: bool = False
     initializer: str = "normal"
     mask_across_documents: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         _require_one_of("train.precision", self.precision, PRECISIONS)
+        _require_one_of("train.float32_parts", self.float32_parts, FLOAT32_PARTS)
         _require_one_of("train.initializer", self.initializer, INITIALIZERS)
+        _require_one_of("train.optimizer", self.optimizer, OPTIMIZERS)
+        _require_one_of("train.schedule", self.schedule, SCHEDULES)
+        _require_one_of("train.fake_quantize", self.fake_quantize, QUANTIZERS)
         counts = ("tokens", "global_batch_tokens", "micro_batch_size", "eval_every", "save_every")
-        _require_range("train", self, "above zero", *counts, "lr", "epsilon", "max_grad_norm")
-        _require_range("train", self, "zero or above", "warmup_steps", "weight_decay", "seed")
-        _require_range("train", self, "zero or above, and below one", "beta1", "beta2")
-        _require_range("train", self, "from zero to one", "min_lr_ratio")
+        _require_range("train", self, "above zero", *counts, "lr", "matrix_lr", "epsilon", "max_grad_norm")
+        decays = ("weight_decay", "embedding_weight_decay")
+        _require_range("train", self, "zero or above", "warmup_steps", "embedding_lr", "seed", *decays)
+        _require_range("train", self, "zero or above, and below one", "beta1", "beta2", "momentum", "average_decay")
+        _require_range("train", self, "from zero to one", "min_lr_ratio", "decay_ratio")
         _require_range("train", self, "below 2**63", "seed")
 
 

@@ -17,7 +17,7 @@ from stentor.evaluate.text import evaluate
 from stentor.export.gguf import export_gguf
 from stentor.export.huggingface import export_huggingface
 from stentor.export.parity import ExportReport
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.model.device import compute_dtype, pick_device
 from stentor.model.folder import ModelFolder, read_model_folder
 from stentor.model.measure import Evaluation
 from stentor.prepare import Prepared, Watch, prepare
@@ -127,7 +127,7 @@ def _samples(model_dir: Path) -> tuple[Sample, ...]:
 
 def _training_facts(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
     log, device = read_log(run_dir / LOG_NAME), pick_device()
-    precision = str(autocast_dtype(recipe.train.precision, device) or torch.float32).removeprefix("torch.")
+    precision = str(compute_dtype(recipe.train.precision, device)).removeprefix("torch.")
     return {
         "tokens_seen": log.train[-1]["tokens_seen"],
         "seconds": sum(record["seconds"] for record in log.train),

@@ -11,24 +11,24 @@ from stentor.model import device
 @pytest.mark.parametrize(
     ("precision", "flags", "expected"),
     [
-        ("float32", "avx512_bf16", None),
+        ("float32", "avx512_bf16", torch.float32),
         ("bfloat16", "", torch.bfloat16),
         ("auto", "flags: avx2 avx512_bf16", torch.bfloat16),
-        ("auto", "flags: avx2", None),
+        ("auto", "flags: avx2", torch.float32),
     ],
 )
 def test_on_a_cpu(monkeypatch, precision, flags, expected):
     monkeypatch.setattr(device, "_cpu_flags", lambda: flags)
-    assert device.autocast_dtype(precision, torch.device("cpu")) is expected
+    assert device.compute_dtype(precision, torch.device("cpu")) is expected
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"), [((7, 5), None), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+    ("capability", "expected"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
 )
 def test_on_a_gpu(monkeypatch, capability, expected):
     """A T4 (7.5) has no bfloat16 units, an A100 (8.0) has."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert device.autocast_dtype("auto", torch.device("cuda")) is expected
+    assert device.compute_dtype("auto", torch.device("cuda")) is expected
 
 
 def test_the_fastest_device_is_picked(monkeypatch):

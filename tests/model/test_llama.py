@@ -11,9 +11,10 @@ import transformers
 from stentor.model.config import ModelConfig
 from stentor.model.folder import build_model, hugging_face_config
 from stentor.model.init import initialize
-from stentor.model.llama import KeyValueCache, Llama, attention_mask, document_ids, rotary_tables, rotate
+from stentor.model.llama import KeyValueCache, Llama, attention_mask, document_ids, rotary_tables
 from stentor.model.loss import shifted_loss, token_nats
 from stentor.model.names import to_hugging_face
+from stentor.model.ops import rotate
 from stentor.model.presets import PRESETS
 
 SMALL = ModelConfig(
@@ -147,8 +148,8 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone():
     q, k = torch.randn(2, SMALL.head_dim, generator=torch.Generator().manual_seed(0))
 
     def score(q_place: int, k_place: int) -> float:
-        rotated_q = rotate(q[None], cos_TH[q_place : q_place + 1], sin_TH[q_place : q_place + 1])
-        rotated_k = rotate(k[None], cos_TH[k_place : k_place + 1], sin_TH[k_place : k_place + 1])
+        rotated_q = rotate(q[None, None], cos_TH[q_place : q_place + 1], sin_TH[q_place : q_place + 1])
+        rotated_k = rotate(k[None, None], cos_TH[k_place : k_place + 1], sin_TH[k_place : k_place + 1])
         assert rotated_q.norm() == pytest.approx(float(q.norm()), rel=1e-5)
         return float((rotated_q * rotated_k).sum())
 

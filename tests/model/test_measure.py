@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
+from stentor.model.fake_quant import fake_quantize
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.measure import Evaluation, bits_per_byte, measure, stream_nats
+from stentor.model.numerics import Numerics
 
 EOS = 0
 CONFIG = ModelConfig(
@@ -62,6 +64,32 @@ def test_every_token_is_scored_once(model, num_tokens, batch_size):
     assert result.loss_nats == pytest.approx(sum(expected) / num_tokens, abs=1e-5)
     assert result.bits_per_byte == pytest.approx(sum(expected) / math.log(2) / 50, abs=1e-5)
     assert result.perplexity == pytest.approx(math.exp(result.loss_nats))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def test_it_scores_as_the_model_computes(model, dtype, tolerance):
+    token_ids = np.random.default_rng(0).integers(0, 31, 37)
+    half = Llama(CONFIG).eval()
+    half.load_state_dict(model.state_dict())
+    half.numerics = Numerics(compute_dtype=dtype)
+    precise = measure(model, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
+    rounded = measure(half, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
+    assert rounded == pytest.approx(precise, rel=tolerance)
+    assert rounded != precise
+
+
+def test_a_model_that_rounds_to_int8_is_scored_rounded(model):
+    token_ids = np.random.default_rng(0).integers(0, 31, 37)
+    rounding, rounded = Llama(CONFIG).eval(), Llama(CONFIG).eval()
+    for twin in (rounding, rounded):
+        twin.load_state_dict(model.state_dict())
+    rounding.numerics = Numerics(fake_quantizes=True)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            if parameter.ndim == 3:
+                parameter.copy_(fake_quantize(parameter))
+    scores = [measure(m, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats for m in (model, rounding, rounded)]
+    assert scores[1] == scores[2] != scores[0]
 
 
 def test_progress_ends_at_the_whole(model):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stentor.config import Recipe
+from stentor.model.ops import IGNORED_LABEL
 from stentor.train.batches import Batches, Budget
 
 
@@ -30,33 +31,45 @@ def test_steps_tile_the_budget(num_sequences, per_step):
     assert 1 <= sizes[-1] <= per_step
 
 
-def test_a_step_is_cut_into_micro_batches(tiny_shards, tiny_recipe):
+def test_a_step_is_its_sequences(tiny_shards, tiny_recipe):
     batches = Batches(tiny_shards.train, tiny_recipe)
-    assert [len(inputs_BT) for inputs_BT, _ in batches.micro_batches(0)] == [3, 3, 2]
-    assert [len(inputs_BT) for inputs_BT, _ in batches.micro_batches(12)] == [3, 1]
-    for inputs_BT, labels_BT in batches.micro_batches(0):
+    for step, size in ((0, 8), (11, 8), (12, 4)):
+        inputs_BT, labels_BT = batches.of_step(step)
         assert inputs_BT.dtype == labels_BT.dtype == torch.int64
-        assert inputs_BT.shape == labels_BT.shape == (inputs_BT.shape[0], 32)
+        assert inputs_BT.shape == labels_BT.shape == (size, 32)
+
+
+def test_labels_are_the_inputs_but_for_padding(tiny_shards, tiny_recipe):
+    batches = Batches(tiny_shards.train, tiny_recipe)
+    for step in range(13):
+        inputs_BT, labels_BT = batches.of_step(step)
+        is_scored = labels_BT != IGNORED_LABEL
+        assert torch.equal(labels_BT[is_scored], inputs_BT[is_scored])
+        assert is_scored.any(dim=1).all()
 
 
 def test_a_step_does_not_depend_on_the_steps_before(tiny_shards, tiny_recipe):
     running, fresh = Batches(tiny_shards.train, tiny_recipe), Batches(tiny_shards.train, tiny_recipe)
-    all_steps = [list(running.micro_batches(step)) for step in range(13)]
+    all_steps = [running.of_step(step) for step in range(13)]
     for step in (12, 0, 7):
-        for (inputs, labels), (same_inputs, same_labels) in zip(
-            all_steps[step], fresh.micro_batches(step), strict=True
-        ):
-            assert torch.equal(inputs, same_inputs)
-            assert torch.equal(labels, same_labels)
+        for ours, theirs in zip(all_steps[step], fresh.of_step(step), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_the_micro_batch_size_does_not_change_the_sequences(tiny_shards, tiny_recipe):
     train = dataclasses.replace(tiny_recipe.train, micro_batch_size=8)
-    whole = Batches(tiny_shards.train, dataclasses.replace(tiny_recipe, train=train))
-    pieces = Batches(tiny_shards.train, tiny_recipe)
-    for step in range(13):
-        together = torch.cat([inputs for inputs, _ in pieces.micro_batches(step)])
-        assert torch.equal(together, next(iter(whole.micro_batches(step)))[0])
+    other = Batches(tiny_shards.train, dataclasses.replace(tiny_recipe, train=train))
+    ours = Batches(tiny_shards.train, tiny_recipe)
+    assert all(torch.equal(ours.of_step(step)[0], other.of_step(step)[0]) for step in range(13))
+
+
+def test_the_step_size_does_not_change_the_order(tiny_shards, tiny_recipe):
+    train = dataclasses.replace(tiny_recipe.train, global_batch_tokens=5 * 32)
+    other = Batches(tiny_shards.train, dataclasses.replace(tiny_recipe, train=train))
+    ours = Batches(tiny_shards.train, tiny_recipe)
+    streams = [torch.cat([b.of_step(step)[0] for step in range(b.budget.num_steps)]) for b in (ours, other)]
+    assert torch.equal(*streams)
+    assert len(streams[0]) == 100
 
 
 def test_an_epoch_shows_every_sequence_once(tiny_shards, tiny_recipe):
@@ -68,5 +81,5 @@ def test_an_epoch_shows_every_sequence_once(tiny_shards, tiny_recipe):
 
 def test_the_seed_changes_the_order(tiny_shards, tiny_recipe):
     other = dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, seed=1))
-    first = next(iter(Batches(tiny_shards.train, tiny_recipe).micro_batches(0)))[0]
-    assert not torch.equal(first, next(iter(Batches(tiny_shards.train, other).micro_batches(0)))[0])
+    first = Batches(tiny_shards.train, tiny_recipe).of_step(0)[0]
+    assert not torch.equal(first, Batches(tiny_shards.train, other).of_step(0)[0])

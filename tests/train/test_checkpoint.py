@@ -6,79 +6,119 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file, save
 
 from stentor.artifacts import MANIFEST_NAME, staged_directory, verify_directory, write_file
-from stentor.config import TrainConfig
+from stentor.config import Recipe
 from stentor.errors import UserError
+from stentor.model.config import ModelConfig
 from stentor.model.folder import read_model_folder
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
-from stentor.model.names import expected_shapes
+from stentor.model.names import to_hugging_face
+from stentor.tokenizer import Tokenizer
+from stentor.train.average import WeightAverage
+from stentor.train.build import make_model, make_step
 from stentor.train.checkpoint import (
-    OPTIMIZER_NAME,
+    STATE_NAME,
     TrainingState,
     load_latest,
     restore,
     save_checkpoint,
     settle,
 )
-from stentor.train.optimizer import make_optimizer
+from stentor.train.schedule import Rates
+from stentor.train.step import Step
 
-CONFIG = TrainConfig(lr=1e-2)
 START = TrainingState(data_sha256="ab" * 32)
+KINDS = {
+    "adamw": {},
+    "muon": {"optimizer": "muon"},
+    "all": {"optimizer": "muon", "average_decay": 0.9, "precision": "float16", "learns_norms": False},
+    "adamw, averaged": {"average_decay": 0.9},
+}
+_UPDATE = Rates(1.0, 0.9)
 
 
-def step(model: Llama, optimizer: torch.optim.Optimizer, seed: int = 0) -> None:
-    """Make one update with random gradients."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
-    optimizer.step()
+class Parts(NamedTuple):
+    """What a checkpoint is of."""
+
+    model: Llama
+    step: Step
+    average: WeightAverage | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, seed: int) -> Parts:
+        model = make_model(recipe, torch.device("cpu"))
+        initialize(model, seed=seed)
+        average = WeightAverage(model, recipe.train.average_decay) if recipe.train.average_decay else None
+        return cls(model, make_step(model, average, recipe, eos_token_id=0), average)
+
+    def update(self, seed: int) -> None:
+        """Make one update on random tokens."""
+        shape = (4, self.model.config.max_position_embeddings)
+        ids_BT = torch.randint(self.model.config.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+        self.step.run(ids_BT, ids_BT, _UPDATE)
+
+    def save(self, run: Path, tokenizer: Tokenizer, **state) -> Path:
+        return save_checkpoint(run, *self, dataclasses.replace(START, **state), tokenizer)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return a copy of every weight and of every tensor of the training state."""
+        tensors = {**self.model.state_dict(), **{f"state.{name}": t for name, t in self.step.state().items()}}
+        return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 @pytest.fixture(params=["llama", "qwen3, untied"])
-def config(request, tiny_config):
+def config(request, tiny_config) -> ModelConfig:
     if request.param == "llama":
         return tiny_config
     return dataclasses.replace(tiny_config, carrier="qwen3", tie_word_embeddings=False, num_key_value_heads=1)
 
 
+@pytest.fixture(params=KINDS)
+def recipe(request, config, tiny_recipe) -> Recipe:
+    train = dataclasses.replace(tiny_recipe.train, **{"precision": "float32", **KINDS[request.param]})
+    return dataclasses.replace(tiny_recipe, model=config, train=train)
+
+
 @pytest.fixture
-def trained(config):
-    """Return a model and its optimizer after three updates."""
-    model = Llama(config)
-    initialize(model, seed=1)
-    optimizer = make_optimizer(model, CONFIG)
+def trained(recipe) -> Parts:
+    """Return what a run is made of, after three updates."""
+    parts = Parts.of(recipe, seed=1)
     for seed in range(3):
-        step(model, optimizer, seed)
-    return model, optimizer
+        parts.update(seed)
+    return parts
 
 
 @pytest.fixture
-def save_at(tmp_path, tiny_config, tiny_tokenizer):
+def plain(tiny_recipe) -> Recipe:
+    return dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, precision="float32"))
+
+
+@pytest.fixture
+def save_at(tmp_path, plain, tiny_tokenizer):
     """Return a function that saves a tiny model as of a step, with the best step so far."""
-    model = Llama(tiny_config)
-    initialize(model, seed=2)
-    optimizer = make_optimizer(model, CONFIG)
-    step(model, optimizer)
+    parts = Parts.of(plain, seed=2)
+    parts.update(0)
 
     def save_one(step: int, best_step: int = 0) -> Path:
-        state = dataclasses.replace(START, step=step, best_step=best_step, best_loss_nats=1.0 if best_step else None)
-        return save_checkpoint(tmp_path, model, optimizer, state, tiny_tokenizer)
+        loss = 1.0 if best_step else None
+        return parts.save(tmp_path, tiny_tokenizer, step=step, best_step=best_step, best_loss_nats=loss)
 
     return save_one
 
 
-def state_tensors(model: Llama, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return every tensor of the weights and of `optimizer.state_dict()`, by name."""
-    tensors = dict(model.state_dict())
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"{index}.{name}": value for name, value in values.items()}
-    return {name: tensor.clone() for name, tensor in tensors.items()}
+def assert_same(ours: Parts, theirs: Parts) -> None:
+    expected, found = theirs.tensors(), ours.tensors()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+        assert found[name].dtype == tensor.dtype
 
 
 def kept(run: Path) -> list[int]:
@@ -93,68 +133,81 @@ def named(run: Path) -> tuple[int, int]:
 # --- what is saved comes back ---
 
 
-def test_weights_and_moments_come_back_bit_for_bit(trained, config, tiny_tokenizer, tmp_path):
-    model, optimizer = trained
-    folder = save_checkpoint(tmp_path, model, optimizer, dataclasses.replace(START, step=3), tiny_tokenizer)
-    again = Llama(config)
-    again_optimizer = make_optimizer(again, CONFIG)
-    restore(folder, again, again_optimizer)
-    expected, got = state_tensors(model, optimizer), state_tensors(again, again_optimizer)
-    assert got.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(got[name], tensor), name
-        assert got[name].dtype == tensor.dtype
+def test_everything_comes_back_bit_for_bit(trained, recipe, tiny_tokenizer, tmp_path):
+    before = trained.tensors()
+    folder = trained.save(tmp_path, tiny_tokenizer, step=3)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trained.tensors().items()), "saving changed it"
+    again = Parts.of(recipe, seed=9)
+    restore(folder, *again)
+    assert_same(again, trained)
 
 
-def test_the_next_updates_are_the_same_bit_for_bit(trained, config, tiny_tokenizer, tmp_path):
-    model, optimizer = trained
-    folder = save_checkpoint(tmp_path, model, optimizer, dataclasses.replace(START, step=3), tiny_tokenizer)
-    again = Llama(config)
-    again_optimizer = make_optimizer(again, CONFIG)
-    restore(folder, again, again_optimizer)
+def test_the_next_updates_are_the_same_bit_for_bit(trained, recipe, tiny_tokenizer, tmp_path):
+    folder = trained.save(tmp_path, tiny_tokenizer, step=3)
+    again = Parts.of(recipe, seed=9)
+    restore(folder, *again)
+    trained.step.outcomes()
     for seed in (7, 8):
-        step(model, optimizer, seed)
-        step(again, again_optimizer, seed)
-    expected, got = state_tensors(model, optimizer), state_tensors(again, again_optimizer)
-    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+        trained.update(seed)
+        again.update(seed)
+    assert_same(again, trained)
+    assert again.step.outcomes() == trained.step.outcomes()
 
 
-def test_every_tensor_of_the_optimizer_is_in_the_file(trained, config, tiny_tokenizer, tmp_path):
-    model, optimizer = trained
-    folder = save_checkpoint(tmp_path, model, optimizer, dataclasses.replace(START, step=3), tiny_tokenizer)
-    kinds = {name for values in optimizer.state_dict()["state"].values() for name in values}
-    assert kinds == {"step", "exp_avg", "exp_avg_sq"}, "a new kind of state must be saved too"
-    stored = load_file(folder / OPTIMIZER_NAME)
-    moments = ("exp_avg", "exp_avg_sq")
-    assert stored.keys() == {f"{moment}.{name}" for moment in moments for name in expected_shapes(config)}
-    in_memory = sum(
-        values[moment].double().sum() for values in optimizer.state_dict()["state"].values() for moment in moments
-    )
-    assert float(sum(tensor.double().sum() for tensor in stored.values())) == pytest.approx(float(in_memory))
+def test_every_tensor_of_the_state_is_in_the_folder_once(trained, recipe, tiny_tokenizer, tmp_path):
+    """With a mean of the weights, the mean is the model, and the weights are in the state."""
+    folder = trained.save(tmp_path, tiny_tokenizer, step=3)
+    stored = load_file(folder / STATE_NAME)
+    names = trained.model.state_dict().keys()
+    expected = {name for name in trained.step.state() if not name.startswith("mean.")}
+    if trained.average:
+        expected |= {f"weight.{name}" for name in names}
+    assert stored.keys() == expected
+    for name in names & {name.removeprefix("weight.") for name in stored}:
+        assert torch.equal(stored[f"weight.{name}"], trained.model.state_dict()[name])
+    assert all(torch.equal(stored[name], tensor) for name, tensor in trained.step.state().items() if name in stored)
 
 
-def test_saving_before_the_first_update_restores_moments_of_zero(tiny_config, tiny_tokenizer, tmp_path):
-    model = Llama(tiny_config)
-    initialize(model, seed=0)
-    folder = save_checkpoint(tmp_path, model, make_optimizer(model, CONFIG), START, tiny_tokenizer)
-    again = Llama(tiny_config)
-    optimizer = make_optimizer(again, CONFIG)
-    restore(folder, again, optimizer)
-    assert all(not values["exp_avg"].any() for values in optimizer.state.values())
+def test_the_model_of_the_folder_is_the_mean_where_there_is_one(trained, recipe, tiny_tokenizer, tmp_path):
+    folder = trained.save(tmp_path, tiny_tokenizer, step=3)
+    kept = trained.average.means if trained.average else trained.model.state_dict()
+    stored = load_file(folder / "model.safetensors")
+    expected = to_hugging_face(recipe.model, kept)
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
+    if trained.average:
+        weights = to_hugging_face(recipe.model, trained.model.state_dict())
+        assert not torch.equal(stored["model.embed_tokens.weight"], weights["model.embed_tokens.weight"])
 
 
-def test_the_learning_rate_of_the_recipe_stays(trained, config, tiny_tokenizer, tmp_path):
-    model, optimizer = trained
-    folder = save_checkpoint(tmp_path, model, optimizer, dataclasses.replace(START, step=3), tiny_tokenizer)
-    again = Llama(config)
-    optimizer = make_optimizer(again, dataclasses.replace(CONFIG, lr=0.25, weight_decay=0.5))
-    restore(folder, again, optimizer)
-    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.25, 0.5), (0.25, 0.0)]
+def test_saving_before_the_first_update_restores_moments_of_zero(recipe, tiny_tokenizer, tmp_path):
+    parts, again = Parts.of(recipe, seed=0), Parts.of(recipe, seed=9)
+    restore(parts.save(tmp_path, tiny_tokenizer), *again)
+    assert_same(again, parts)
+    moments = [tensor for name, tensor in again.step.state().items() if name.startswith(("exp_avg", "momentum"))]
+    assert moments
+    assert not any(tensor.any() for tensor in moments)
+    for one in (parts, again):
+        one.update(0)
+    assert_same(again, parts)
+
+
+def test_the_rates_of_the_recipe_stay(plain, tiny_tokenizer, tmp_path):
+    parts = Parts.of(plain, seed=0)
+    parts.update(0)
+    folder = parts.save(tmp_path, tiny_tokenizer, step=1)
+    other = dataclasses.replace(plain, train=dataclasses.replace(plain.train, lr=plain.train.lr / 4, weight_decay=0.0))
+    again = Parts.of(other, seed=0)
+    restore(folder, *again)
+    before = again.tensors()["final_norm_D"]
+    for one in (parts, again):
+        one.update(1)
+    ratio = (again.tensors()["final_norm_D"] - before) / (parts.tensors()["final_norm_D"] - before)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 0.25), atol=5e-3, rtol=0)
 
 
 def test_a_checkpoint_is_a_model_folder(trained, config, tiny_tokenizer, tmp_path):
-    model, optimizer = trained
-    folder = save_checkpoint(tmp_path, model, optimizer, dataclasses.replace(START, step=3), tiny_tokenizer)
+    folder = trained.save(tmp_path, tiny_tokenizer, step=3)
     verify_directory(folder, kind="checkpoint")
     read = read_model_folder(folder)
     assert read.config == config
@@ -242,8 +295,8 @@ def damage_weights(folder: Path) -> None:
     write_file(folder / "model.safetensors", bytes(data))
 
 
-def cut_optimizer(folder: Path) -> None:
-    write_file(folder / OPTIMIZER_NAME, (folder / OPTIMIZER_NAME).read_bytes()[:-1])
+def cut_state(folder: Path) -> None:
+    write_file(folder / STATE_NAME, (folder / STATE_NAME).read_bytes()[:-1])
 
 
 def remove_tokenizer(folder: Path) -> None:
@@ -259,10 +312,10 @@ def empty_manifest(folder: Path) -> None:
 
 
 def reseal(folder: Path, tensors: dict[str, torch.Tensor] | None = None, **details) -> None:
-    """Seal a checkpoint anew with another optimizer state or other details, as a foreign program might."""
+    """Seal a checkpoint anew with another training state or other details, as a foreign program might."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST_NAME}
     if tensors is not None:
-        files[OPTIMIZER_NAME] = save(tensors)
+        files[STATE_NAME] = save(tensors)
     with staged_directory(folder, kind="checkpoint", replace=True) as staging:
         for name, data in files.items():
             staging.write(name, data)
@@ -273,7 +326,7 @@ def change_details(folder: Path) -> None:
     reseal(folder, data_sha256="", step=8, unheard_of=1)
 
 
-DAMAGES = [damage_weights, cut_optimizer, remove_tokenizer, remove_manifest, empty_manifest, change_details]
+DAMAGES = [damage_weights, cut_state, remove_tokenizer, remove_manifest, empty_manifest, change_details]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -310,32 +363,56 @@ def without(name: str):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without("exp_avg.model.norm.weight"), r"missing model\.norm\.weight"),
-        (lambda tensors: {**tensors, "exp_avg.extra": torch.zeros(1)}, "unexpected extra"),
-        (lambda tensors: {**tensors, "momentum.model.norm.weight": torch.zeros(32)}, r"unexpected momentum"),
-        (lambda tensors: {**tensors, "exp_avg_sq.model.norm.weight": torch.zeros(33)}, r"has shape \(33,\)"),
-        (lambda tensors: {}, "missing"),
+        (without("exp_avg.final_norm_D"), r"has no exp_avg\.final_norm_D"),
+        (without("count"), "has no count"),
+        (lambda tensors: {**tensors, "exp_avg.extra": torch.zeros(1)}, r"has an unexpected exp_avg\.extra"),
+        (lambda tensors: {**tensors, "momentum.qkv_LED": torch.zeros(32)}, r"has an unexpected momentum\.qkv_LED"),
+        (
+            lambda tensors: {**tensors, "exp_avg_sq.final_norm_D": torch.zeros(33)},
+            r"exp_avg_sq\.final_norm_D has the shape \(33,\), and not \(32,\)",
+        ),
+        (lambda tensors: {}, "has no "),
     ],
 )
-def test_moments_that_do_not_fit_are_refused_by_name(save_at, tiny_config, change, said):
+def test_a_state_that_does_not_fit_is_refused_by_name(save_at, plain, change, said):
     folder = save_at(3)
-    reseal(folder, change(load_file(folder / OPTIMIZER_NAME)), step=3)
-    model = Llama(tiny_config)
+    reseal(folder, change(load_file(folder / STATE_NAME)), step=3)
     with pytest.raises(UserError, match=said) as caught:
-        restore(folder, model, make_optimizer(model, CONFIG))
-    assert OPTIMIZER_NAME in str(caught.value)
+        restore(folder, *Parts.of(plain, seed=0))
+    assert STATE_NAME in caught.value.message
+    assert caught.value.fix == f"remove {folder} to go on from the checkpoint before it"
 
 
-def test_weights_of_another_shape_are_refused(save_at, tiny_config):
+def with_train(recipe: Recipe, **changes) -> Recipe:
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **changes))
+
+
+@pytest.mark.parametrize(("saved", "opened"), [("adamw", "muon"), ("muon", "adamw, averaged"), ("all", "muon")])
+def test_the_state_of_another_optimizer_is_refused(plain, tiny_tokenizer, tmp_path, saved, opened):
+    folder = Parts.of(with_train(plain, **KINDS[saved]), seed=0).save(tmp_path, tiny_tokenizer, step=3)
+    with pytest.raises(UserError, match=r"training_state\.safetensors has (no|an unexpected) "):
+        restore(folder, *Parts.of(with_train(plain, **KINDS[opened]), seed=0))
+
+
+def test_nothing_is_changed_by_a_state_that_is_refused(save_at, plain):
     folder = save_at(3)
-    model = Llama(dataclasses.replace(tiny_config, hidden_size=64))
+    reseal(folder, without("count")(load_file(folder / STATE_NAME)), step=3)
+    parts = Parts.of(plain, seed=0)
+    before = parts.tensors()
+    with pytest.raises(UserError):
+        restore(folder, *parts)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in parts.tensors().items())
+
+
+def test_weights_of_another_shape_are_refused(save_at, plain):
+    folder = save_at(3)
+    wider = dataclasses.replace(plain, model=dataclasses.replace(plain.model, hidden_size=64))
     with pytest.raises(UserError, match=r"model\.safetensors: .* has shape"):
-        restore(folder, model, make_optimizer(model, CONFIG))
+        restore(folder, *Parts.of(wider, seed=0))
 
 
-def test_a_checkpoint_without_the_optimizer_is_refused(save_at, tiny_config):
+def test_a_checkpoint_without_the_training_state_is_refused(save_at, plain):
     folder = save_at(3)
-    (folder / OPTIMIZER_NAME).unlink()
-    model = Llama(tiny_config)
-    with pytest.raises(UserError, match=r"optimizer\.safetensors cannot be read"):
-        restore(folder, model, make_optimizer(model, CONFIG))
+    (folder / STATE_NAME).unlink()
+    with pytest.raises(UserError, match=r"training_state\.safetensors cannot be read"):
+        restore(folder, *Parts.of(plain, seed=0))

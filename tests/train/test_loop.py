@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import signal
 
@@ -17,13 +18,21 @@ from stentor.config import Recipe
 from stentor.errors import InterruptedRunError, UsageError, UserError
 from stentor.evaluate.text import evaluate
 from stentor.model.folder import read_model_folder, resolve_model
+from stentor.model.init import QUERY_GAIN, initialize
+from stentor.model.llama import Llama
+from stentor.model.measure import measure
+from stentor.model.names import from_hugging_face, to_hugging_face
 from stentor.train import loop
+from stentor.train import step as step_module
+from stentor.train.build import make_model
 from stentor.train.loop import train
+from stentor.train.precision import FIRST_SCALE
+from stentor.train.schedule import learning_rate_factor
 
 
 def weights_sha256(run_dir, step: int) -> dict[str, str]:
     folder = run_dir / "checkpoints" / f"step-{step:07d}"
-    names = ("model.safetensors", "optimizer.safetensors", "manifest.json")
+    names = ("model.safetensors", "training_state.safetensors", "manifest.json")
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -129,7 +138,7 @@ def test_a_damaged_latest_checkpoint_is_passed_over(uninterrupted, tiny_recipe, 
 
     with pytest.raises(InterruptedRunError):
         train(tiny_recipe, tiny_shards, tmp_path / "run", observer=stop)
-    damaged = tmp_path / "run" / "checkpoints" / "step-0000008" / "optimizer.safetensors"
+    damaged = tmp_path / "run" / "checkpoints" / "step-0000008" / "training_state.safetensors"
     write_file(damaged, damaged.read_bytes()[:-1] + b"?")
     seen = []
     train(tiny_recipe, tiny_shards, tmp_path / "run", observer=seen.append)
@@ -176,22 +185,301 @@ def test_masking_across_documents_changes_the_loss(tiny_recipe, tiny_shards, tmp
     assert losses(plain) != losses(masked)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_weights(tiny_recipe, tiny_shards, tmp_path, monkeypatch):
-    real = loop.shifted_loss
-    calls = []
+# --- everything at once ---
 
-    def poisoned(*args, **kwargs):
-        calls.append(1)
-        total_nats, count = real(*args, **kwargs)
-        return (total_nats * float("nan") if len(calls) > 3 * 5 else total_nats), count
 
-    monkeypatch.setattr(loop, "shifted_loss", poisoned)
+EVERYTHING = {
+    "optimizer": "muon",
+    "schedule": "linear",
+    "average_decay": 0.9,
+    "initializer": "scaled",
+    "fake_quantize": "int8",
+    "float32_parts": "ends",
+    "embedding_lr": 8e-3,
+    "mask_across_documents": True,
+}
+
+
+@pytest.fixture(scope="module")
+def full_recipe(tiny_recipe) -> Recipe:
+    """Return a recipe that asks for all there is, of a Qwen3 model of three layers that share key heads."""
+    model = dataclasses.replace(tiny_recipe.model, carrier="qwen3", num_hidden_layers=3, num_key_value_heads=1)
+    return with_train(dataclasses.replace(tiny_recipe, model=model), **EVERYTHING)
+
+
+@pytest.fixture(scope="module")
+def full_uninterrupted(tmp_path_factory, full_recipe, tiny_shards):
+    return train(full_recipe, tiny_shards, tmp_path_factory.mktemp("whole") / "run")
+
+
+def stopped_at(step: int):
+    def stop(record: dict) -> None:
+        if record["kind"] == "train" and record["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return stop
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 12])
+def test_all_there_is_resumes_bit_for_bit(full_uninterrupted, full_recipe, tiny_shards, tmp_path, stop_at):
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {stop_at} of 13"):
+        train(full_recipe, tiny_shards, tmp_path / "run", observer=stopped_at(stop_at))
+    train(full_recipe, tiny_shards, tmp_path / "run")
+    assert weights_sha256(tmp_path / "run", 13) == weights_sha256(full_uninterrupted, 13)
+    assert losses(tmp_path / "run") == losses(full_uninterrupted)
+    assert (tmp_path / "run" / "best.json").read_bytes() == (full_uninterrupted / "best.json").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["auto", "float16"])
+def test_a_run_stopped_at_every_step_equals_an_uninterrupted_one(
+    full_uninterrupted, full_recipe, tiny_shards, tmp_path, precision
+):
+    recipe, whole = full_recipe, full_uninterrupted
+    if precision == "float16":
+        recipe = with_train(full_recipe, precision=precision, tokens=5 * 8 * 32)
+        whole = train(recipe, tiny_shards, tmp_path / "whole")
+    num_steps = recipe.train.tokens // recipe.train.global_batch_tokens
+    for step in range(1, num_steps):
+        with pytest.raises(InterruptedRunError):
+            train(recipe, tiny_shards, tmp_path / "run", observer=stopped_at(step))
+    train(recipe, tiny_shards, tmp_path / "run")
+    last = records(whole, "finished")[0]["step"]
+    assert weights_sha256(tmp_path / "run", last) == weights_sha256(whole, last)
+    assert losses(tmp_path / "run") == losses(whole)
+    measured = [(r["step"], r["loss_nats"]) for r in records(tmp_path / "run", "evaluation")]
+    assert measured == [(r["step"], r["loss_nats"]) for r in records(whole, "evaluation")]
+
+
+def test_all_there_is_learns(full_uninterrupted):
+    trained = records(full_uninterrupted, "train")
+    assert trained[-1]["loss_nats"] < trained[0]["loss_nats"] - 0.5
+    assert [r["step"] for r in records(full_uninterrupted, "evaluation")] == [4, 8, 12, 13]
+
+
+def test_what_is_kept_and_measured_is_the_mean(full_uninterrupted, full_recipe, tiny_shards):
+    folder = full_uninterrupted / "checkpoints" / "step-0000013"
+    read = read_model_folder(folder)
+    means = from_hugging_face(read.config, read.tensors, origin="test")
+    weights = {
+        name.removeprefix("weight."): tensor
+        for name, tensor in load_file(folder / "training_state.safetensors").items()
+        if name.startswith("weight.")
+    }
+    assert means.keys() == weights.keys()
+    assert not any(torch.equal(means[name], weights[name]) for name in means)
+    model = make_model(full_recipe, torch.device("cpu"))
+    held_out, scores = tiny_shards.validation, []
+    for tensors in (means, weights):
+        model.load_state_dict(tensors)
+        scores.append(
+            measure(
+                model,
+                held_out.token_ids,
+                num_bytes=held_out.num_text_bytes,
+                eos_token_id=held_out.eos_token_id,
+                batch_size=full_recipe.train.micro_batch_size,
+            ).loss_nats
+        )
+    logged = records(full_uninterrupted, "evaluation")[-1]["loss_nats"]
+    assert logged == pytest.approx(scores[0], rel=1e-6)
+    assert logged != pytest.approx(scores[1], rel=1e-6)
+
+
+def test_the_mean_begins_as_the_initial_weights(full_recipe, tiny_shards, tmp_path):
+    recipe = with_train(full_recipe, tokens=8 * 32)
+    run = train(recipe, tiny_shards, tmp_path / "run")
+    model = make_model(recipe, torch.device("cpu"))
+    initialize(model, seed=recipe.train.seed, initializer="scaled")
+    folder = run / "checkpoints" / "step-0000001"
+    read = read_model_folder(folder)
+    means = from_hugging_face(read.config, read.tensors, origin="test")
+    weights = load_file(folder / "training_state.safetensors")
+    for name, first in model.state_dict().items():
+        torch.testing.assert_close(means[name], first.lerp(weights[f"weight.{name}"], 9 / 11), atol=1e-6, rtol=1e-5)
+
+
+def test_norms_that_are_not_learned_stay_as_they_begin(full_recipe, tiny_shards, tmp_path):
+    recipe = with_train(full_recipe, learns_norms=False, tokens=3 * 8 * 32)
+    run = train(recipe, tiny_shards, tmp_path / "run")
+    tensors = load_file(resolve_model(run) / "model.safetensors")
+    gains = {name: tensor for name, tensor in tensors.items() if "norm" in name}
+    assert len(gains) == 4 * 3 + 1
+    for name, gain in gains.items():
+        expected = QUERY_GAIN if "q_norm" in name else 1.0
+        torch.testing.assert_close(gain, torch.full_like(gain, expected), atol=1e-6, rtol=0)
+
+
+def test_the_log_says_the_rate_of_every_update(full_uninterrupted, full_recipe):
+    expected = [full_recipe.train.lr * learning_rate_factor(step, 13, full_recipe.train) for step in range(13)]
+    assert [r["lr"] for r in records(full_uninterrupted, "train")] == pytest.approx(expected)
+
+
+# --- what is no number ---
+
+
+@pytest.fixture
+def made_models(monkeypatch) -> list[Llama]:
+    """Return a list that gets the network of each run."""
+    models, real = [], loop.make_model
+
+    def make(*args) -> Llama:
+        models.append(real(*args))
+        return models[-1]
+
+    monkeypatch.setattr(loop, "make_model", make)
+    return models
+
+
+def spoil_loss(monkeypatch, *, from_call: int, loss: float = 1.0, gradient: float = 1.0, times: int = 1 << 30) -> None:
+    """Multiply the loss, or only its gradient, of some micro-batches (counted from 0)."""
+    real, count = step_module.shifted_loss, -1
+
+    def spoiled(*args, **kwargs):
+        nonlocal count
+        count += 1
+        nats, num_predicted = real(*args, **kwargs)
+        if from_call <= count < from_call + times:
+            nats = nats * loss
+            nats.register_hook(lambda grad: grad * gradient)
+        return nats, num_predicted
+
+    monkeypatch.setattr(step_module, "shifted_loss", spoiled)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon", "average_decay": 0.9}], ids=["adamw", "muon, averaged"])
+def test_a_loss_that_is_no_number_stops_before_the_weights(
+    tiny_recipe, tiny_shards, tmp_path, monkeypatch, made_models, changes
+):
+    recipe = with_train(tiny_recipe, precision="float32", save_every=5, **changes)
+    spoil_loss(monkeypatch, from_call=3 * 5, loss=float("nan"))
     with pytest.raises(UserError, match="at step 6 the loss is nan") as caught:
-        train(tiny_recipe, tiny_shards, tmp_path / "run")
+        train(recipe, tiny_shards, tmp_path / "run")
     assert "lower train.lr" in caught.value.fix
-    monkeypatch.undo()
-    assert json.loads((tmp_path / "run" / "latest.json").read_text()) == {"step": 4}
-    assert read_model_folder(tmp_path / "run").tensors
+    assert json.loads((tmp_path / "run" / "latest.json").read_text()) == {"step": 5}
+    kept = load_file(tmp_path / "run" / "checkpoints" / "step-0000005" / "model.safetensors")
+    if changes:
+        state = load_file(tmp_path / "run" / "checkpoints" / "step-0000005" / "training_state.safetensors")
+        kept = to_hugging_face(recipe.model, {n[7:]: t for n, t in state.items() if n.startswith("weight.")})
+    ended = to_hugging_face(recipe.model, made_models[0].state_dict())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in ended.items())
+    assert [r["step"] for r in records(tmp_path / "run", "train")] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_stopped_can_go_on_once_its_cause_is_gone(
+    uninterrupted, tiny_recipe, tiny_shards, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        spoil_loss(patch, from_call=3 * 7, gradient=float("nan"))
+        with pytest.raises(UserError, match="at step 8 the loss is"):
+            train(tiny_recipe, tiny_shards, tmp_path / "run")
+    train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert losses(tmp_path / "run") == losses(uninterrupted)
+    assert weights_sha256(tmp_path / "run", 13) == weights_sha256(uninterrupted, 13)
+
+
+def test_the_message_names_the_weight_that_is_no_number(tiny_recipe, tiny_shards, tmp_path, made_models):
+    def damage(record: dict) -> None:
+        if record["kind"] == "train" and record["step"] == 4:
+            with torch.no_grad():
+                made_models[0].down_LDF[1, 0, 0] = float("nan")
+
+    with pytest.raises(UserError, match=r"at step 5 .*the weights of model\.layers\.1\.mlp\.down_proj\.weight hold"):
+        train(with_train(tiny_recipe, eval_every=100), tiny_shards, tmp_path / "run", observer=damage)
+
+
+def test_the_message_names_the_gradient_that_is_no_number(tiny_recipe, tiny_shards, tmp_path, made_models):
+    def damage(record: dict) -> None:
+        if record["kind"] == "train" and record["step"] == 4:
+            made_models[0].qkv_LED.register_hook(lambda grad: grad.clone().index_fill_(0, torch.tensor([1]), math.inf))
+
+    said = r"the gradient of model\.layers\.1\.self_attn\.q_proj\.weight is not finite"
+    with pytest.raises(UserError, match=rf"at step 5 .*its gradient norm inf \({said}"):
+        train(with_train(tiny_recipe, precision="float32"), tiny_shards, tmp_path / "run", observer=damage)
+
+
+def test_an_overflow_in_float16_skips_an_update_and_the_run_goes_on(tiny_recipe, tiny_shards, tmp_path, monkeypatch):
+    recipe = with_train(tiny_recipe, precision="float16", tokens=6 * 8 * 32)
+    spoil_loss(monkeypatch, from_call=3 * 3, gradient=float("inf"), times=1)
+    run = train(recipe, tiny_shards, tmp_path / "run")
+    trained = records(run, "train")
+    assert [r["step"] for r in trained] == [1, 2, 3, 4, 5, 6]
+    assert [r["grad_norm"] is None for r in trained] == [step == 4 for step in range(1, 7)]
+    state = load_file(run / "checkpoints" / "step-0000006" / "training_state.safetensors")
+    assert float(state["count"]) == 5
+    assert float(state["loss_scale"]) == FIRST_SCALE / 2
+    assert float(state["good_updates"]) == 2
+
+
+def test_every_line_of_the_log_is_json(tiny_recipe, tiny_shards, tmp_path, monkeypatch):
+    """Infinity and NaN are Python's own."""
+    spoil_loss(monkeypatch, from_call=3, gradient=float("inf"), times=1)
+    run = train(with_train(tiny_recipe, precision="float16", tokens=3 * 8 * 32), tiny_shards, tmp_path / "run")
+    for line in (run / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+# --- a device that is ahead of the log ---
+
+
+@pytest.fixture
+def ahead(monkeypatch) -> None:
+    """Let a run fetch outcomes as on a GPU: only when they are awaited, or many have gathered."""
+    real = loop._Run.__init__
+
+    def init(self, *args) -> None:
+        real(self, *args)
+        self.device = torch.device("meta")
+
+    monkeypatch.setattr(loop._Run, "__init__", init)
+
+
+def test_a_log_that_lags_behind_says_the_same(ahead, uninterrupted, tiny_recipe, tiny_shards, tmp_path):
+    run = train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert losses(run) == losses(uninterrupted)
+    kinds = [
+        [(r["kind"], r.get("step")) for r in map(json.loads, (one / "log.jsonl").read_text().splitlines())]
+        for one in (run, uninterrupted)
+    ]
+    without_start = [[entry for entry in found if entry[0] not in ("start", "finished")] for found in kinds]
+    assert without_start[0] == without_start[1]
+    assert weights_sha256(run, 13)["model.safetensors"] == weights_sha256(uninterrupted, 13)["model.safetensors"]
+
+
+@pytest.mark.parametrize("fetch_every", [1, 2, 5, 16])
+def test_outcomes_are_fetched_in_groups(
+    ahead, uninterrupted, tiny_recipe, tiny_shards, tmp_path, monkeypatch, fetch_every
+):
+    groups, real = [], step_module.Step.outcomes
+
+    def outcomes(self):
+        found = real(self)
+        groups.append(len(found))
+        return found
+
+    monkeypatch.setattr(step_module.Step, "outcomes", outcomes)
+    monkeypatch.setattr(loop, "FETCH_EVERY", fetch_every)
+    run = train(with_train(tiny_recipe, eval_every=100, save_every=100), tiny_shards, tmp_path / "run")
+    assert losses(run) == losses(uninterrupted)
+    assert max(groups) == min(fetch_every, 13)
+    assert sum(groups) == 13
+
+
+def test_a_run_that_is_ahead_stops_at_the_right_step_with_the_right_weights(
+    ahead, tiny_recipe, tiny_shards, tmp_path, monkeypatch, made_models
+):
+    recipe = with_train(tiny_recipe, precision="float32", eval_every=100, save_every=100)
+    first = train(with_train(recipe, save_every=5), tiny_shards, tmp_path / "whole")
+    kept = first / "checkpoints" / "step-0000010" / "model.safetensors"
+    spoil_loss(monkeypatch, from_call=3 * 10, loss=float("nan"))
+    with pytest.raises(UserError, match="at step 11 the loss is nan"):
+        train(recipe, tiny_shards, tmp_path / "run")
+    ended = to_hugging_face(recipe.model, made_models[1].state_dict())
+    assert all(torch.equal(tensor, ended[name]) for name, tensor in load_file(kept).items())
+    assert [r["step"] for r in records(tmp_path / "run", "train")] == list(range(1, 11))
+    assert not (tmp_path / "run" / "latest.json").exists(), "nothing was saved that came after"
+
+
+# --- what does not fit together ---
 
 
 def test_what_does_not_fit_together_is_refused_before_anything_is_written(tiny_recipe, tiny_shards, tmp_path):

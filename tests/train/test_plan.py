@@ -9,18 +9,23 @@ import pytest
 import torch
 
 from stentor.config import Recipe
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.errors import UserError
+from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
 from stentor.train import plan as module
-from stentor.train.plan import activation_bytes, plan
+from stentor.train.average import WeightAverage
+from stentor.train.build import make_model, make_step
+from stentor.train.plan import activation_bytes, explained_memory, memory_bytes, plan, require_memory
+
+FULL = {"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "float32_parts": "ends"}
 
 
 @pytest.fixture
 def unmeasured(monkeypatch):
     """Leave the measuring out: 1,000 tokens per second."""
-    monkeypatch.setattr(module, "_measured_rate", lambda recipe, device, dtype: 1000.0)
+    monkeypatch.setattr(module, "_measured_rate", lambda recipe, device: 1000.0)
 
 
 def test_the_reference_budget_ends_exactly(unmeasured):
@@ -42,28 +47,45 @@ def test_steps_and_the_last_step(unmeasured, tiny_recipe, tokens, num_steps, las
 
 
 def test_device_and_precision_are_those_of_training(unmeasured, tiny_recipe):
-    for precision in ("auto", "float32", "bfloat16"):
+    for precision in ("auto", "float32", "bfloat16", "float16"):
         train = dataclasses.replace(tiny_recipe.train, precision=precision)
         planned = plan(dataclasses.replace(tiny_recipe, train=train))
         device = pick_device()
         assert planned.device == str(device)
-        assert f"torch.{planned.precision}" == str(autocast_dtype(precision, device) or torch.float32)
+        assert f"torch.{planned.precision}" == str(compute_dtype(precision, device))
 
 
-def test_a_checkpoint_takes_about_as_much_as_the_plan_says(unmeasured, tiny_recipe, tiny_shards, tmp_path):
+@pytest.mark.parametrize("changes", [{}, {"average_decay": 0.9}, {"optimizer": "muon"}])
+def test_a_checkpoint_takes_about_as_much_as_the_plan_says(unmeasured, tiny_recipe, tiny_shards, tmp_path, changes):
     from stentor.train.loop import train
 
-    run = train(tiny_recipe, tiny_shards, tmp_path / "run")
+    changes = {"tokens": 8 * 32, **changes}
+    recipe = dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, **changes))
+    run = train(recipe, tiny_shards, tmp_path / "run")
     (folder, *_) = sorted((run / "checkpoints").iterdir())
     tensors = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    assert plan(tiny_recipe).disk_bytes / 4 == pytest.approx(tensors, rel=0.05)
+    assert plan(recipe).disk_bytes / 4 == pytest.approx(tensors, rel=0.05)
 
 
 def test_memory_is_weights_gradients_moments_and_activations(unmeasured, tiny_recipe):
     train = dataclasses.replace(tiny_recipe.train, precision="float32")
     recipe = dataclasses.replace(tiny_recipe, train=train)
     planned = plan(recipe)
+    assert planned.memory_bytes == memory_bytes(recipe, torch.float32)
     assert planned.memory_bytes == 16 * recipe.model.num_parameters + activation_bytes(recipe, 4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"average_decay": 0.9}, {"optimizer": "muon"}, FULL])
+def test_memory_is_what_a_checkpoint_holds_and_gradients(tiny_recipe, changes):
+    """Counted on the parts themselves: weights, all of the step's state, and a gradient for each weight."""
+    train = dataclasses.replace(tiny_recipe.train, **changes)
+    recipe = dataclasses.replace(tiny_recipe, train=train)
+    model = make_model(recipe, torch.device("cpu"))
+    average = WeightAverage(model, train.average_decay) if train.average_decay else None
+    state = make_step(model, average, recipe, eos_token_id=0).state()
+    expected = 4 * sum(tensor.numel() for tensor in (*model.parameters(), *model.parameters(), *state.values()))
+    found = memory_bytes(recipe, torch.float32) - activation_bytes(recipe, 4)
+    assert found == pytest.approx(expected, rel=0.01)
 
 
 def saved_bytes(recipe: Recipe) -> int:
@@ -114,3 +136,44 @@ def test_it_is_one_json_object(unmeasured, tiny_recipe):
     value = json.loads(json.dumps(plan(tiny_recipe).to_dict()))
     assert value["num_parameters"] == tiny_recipe.model.num_parameters
     assert value["tokens_per_second"] == 1000.0
+
+
+def test_running_out_of_memory_proposes_half_the_micro_batch(tiny_recipe):
+    with (
+        pytest.raises(UserError, match="micro-batches of 3 sequences do not fit") as caught,
+        explained_memory(tiny_recipe),
+    ):
+        raise torch.OutOfMemoryError("tried to allocate\nmore")
+    assert "set train.micro_batch_size=1: steps keep their 256 tokens" in caught.value.fix
+    assert "\n" not in caught.value.message
+
+
+def test_running_out_of_memory_with_one_sequence_proposes_a_smaller_model(tiny_recipe):
+    recipe = dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, micro_batch_size=1))
+    with pytest.raises(UserError, match="micro-batches of 1 sequences") as caught, explained_memory(recipe):
+        raise torch.OutOfMemoryError("tried to allocate")
+    assert "a smaller model" in caught.value.fix
+
+
+def test_other_errors_are_not_explained(tiny_recipe):
+    with pytest.raises(RuntimeError, match="another"), explained_memory(tiny_recipe):
+        raise RuntimeError("another")
+
+
+def test_a_model_that_memory_cannot_hold_is_refused(tiny_recipe, monkeypatch):
+    monkeypatch.setattr(module, "_machine_bytes", lambda device: 10_000)
+    with pytest.raises(UserError, match=r"micro-batches of 3 x 32 tokens takes about 0\.0 GB") as caught:
+        plan(tiny_recipe)
+    assert "train.micro_batch_size" in caught.value.fix
+    monkeypatch.setattr(module, "_machine_bytes", lambda device: None)
+    require_memory(tiny_recipe, torch.device("cpu"))
+
+
+def test_the_rate_is_that_of_the_numerics_of_the_recipe(tiny_recipe, monkeypatch):
+    made = []
+    real = module.make_model
+    monkeypatch.setattr(module, "make_model", lambda *args: made.append(real(*args)) or made[-1])
+    plan(dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, **FULL)))
+    (model,) = made
+    assert model.numerics.fake_quantizes
+    assert model.numerics.float32_parts == "ends"

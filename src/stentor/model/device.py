@@ -16,16 +16,19 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the compute type of matrix products; None is float32. Weights and updates are float32 always.
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of matrix products; weights and updates are float32 always.
 
     Args:
-        precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the device multiplies it natively.
+        precision: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where the device multiplies it natively,
+            float16 on other GPUs, float32 elsewhere.
         device: where the model lives.
     """
-    if precision == "float32" or (precision == "auto" and not _multiplies_bfloat16(device)):
-        return None
-    return torch.bfloat16
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    if _multiplies_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

@@ -24,6 +24,7 @@ from stentor.model.config import CARRIERS, ModelConfig
 from stentor.model.init import INITIAL_STD
 from stentor.model.llama import Llama
 from stentor.model.names import check_tensors, expected_shapes, from_hugging_face
+from stentor.model.reference_layout import from_reference, is_reference
 from stentor.tokenizer import Tokenizer
 
 WEIGHTS_NAME = "model.safetensors"
@@ -264,6 +265,8 @@ def _read_tensors(path: Path, config: ModelConfig) -> dict[str, Tensor]:
         raise UserError(f"{path} has no {WEIGHTS_NAME}", fix="fetch or export the model again") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} is damaged ({error})", fix="fetch or export the model again") from None
+    if is_reference(tensors):
+        tensors = from_reference(tensors, origin=str(weights))
     if config.num_hidden_layers > len(tensors):  # before a name is made for each of a billion layers
         raise UserError(
             f"{weights} has {len(tensors)} tensors, too few for the {config.num_hidden_layers} layers of its config",

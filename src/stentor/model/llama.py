@@ -6,18 +6,34 @@ are gate and up: few large tensors make optimizers and copies cheap. `names.py` 
 Shapes: B batch, T query tokens, S key tokens, L layers, D hidden, N query heads, K key/value heads, H head
 dim, F feed-forward, V vocabulary, E = (N + 2K) * H rows of the merged query/key/value matrix.
 
-References: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; Su et al. 2021, "RoFormer" (RoPE), arXiv 2104.09864;
-Zhang and Sennrich 2019, "RMSNorm", arXiv 1910.07467; Shazeer 2020, "GLU Variants", arXiv 2002.05202; Ainslie et
-al. 2023, "GQA", arXiv 2305.13245.
+Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is cited where it is, in `ops.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stentor.model.config import ModelConfig
+from stentor.model.numerics import Numerics
+from stentor.model.ops import add_rms_norm, embed, fuses, swiglu, turn_heads
+
+
+class _LayerWeights(NamedTuple):
+    """One layer's parameters, matrices in the type of their products."""
+
+    attention_norm_D: Tensor
+    mlp_norm_D: Tensor
+    qkv_ED: Tensor
+    attention_out_DE: Tensor
+    gate_up_FD: Tensor
+    down_DF: Tensor
+    head_gains: tuple[Tensor, Tensor] | None
 
 
 class KeyValueCache:
@@ -59,6 +75,7 @@ class Llama(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.numerics = Numerics()
         layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
         query_width = config.num_attention_heads * config.head_dim
         merged_width = query_width + 2 * config.num_key_value_heads * config.head_dim
@@ -96,7 +113,18 @@ class Llama(nn.Module):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Project hidden states to the vocabulary."""
-        return F.linear(x_BTD, self.embedding_VD if self.config.tie_word_embeddings else self.head_VD)
+        weight_VD = self.head_weight_VD
+        return F.linear(x_BTD.to(weight_VD.dtype), weight_VD)
+
+    @property
+    def head_weight_VD(self) -> Tensor:
+        """What hidden states are compared with to give logits, as the product sees it."""
+        return self.numerics.head(self.embedding_VD if self.config.tie_word_embeddings else self.head_VD)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether fused kernels serve here."""
+        return fuses(self.numerics.compute_dtype, self.embedding_VD.device)
 
     def hidden(
         self, input_ids_BT: Tensor, *, cache: KeyValueCache | None = None, document_ids_BT: Tensor | None = None
@@ -106,54 +134,61 @@ class Llama(nn.Module):
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
         mask = attention_mask(start, num_tokens, document_ids_BT, device=input_ids_BT.device)
-        x_BTD = F.embedding(input_ids_BT, self.embedding_VD)
-        # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
-        layers = zip(
-            self.attention_norm_LD.unbind(),
-            self.qkv_LED.unbind(),
-            self.attention_out_LDE.unbind(),
-            self.mlp_norm_LD.unbind(),
-            self.gate_up_LFD.unbind(),
-            self.down_LDF.unbind(),
-            strict=True,
-        )
-        for layer, (norm_D, qkv_ED, out_DE, mlp_norm_D, gate_up_FD, down_DF) in enumerate(layers):
-            h_BTD = self._norm(x_BTD, norm_D)
-            x_BTD = x_BTD + F.linear(self._attend(layer, F.linear(h_BTD, qkv_ED), rotary, mask, cache), out_DE)
-            gate_BTF, up_BTF = F.linear(self._norm(x_BTD, mlp_norm_D), gate_up_FD).chunk(2, dim=-1)
-            x_BTD = x_BTD + F.linear(F.silu(gate_BTF) * up_BTF, down_DF)
+        fused, delta_BTD = self.fuses, None
+        x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, fused=fused)
+        for layer, weights in enumerate(self._layers()):
+            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm_D, weights.qkv_ED.dtype)
+            heads = turn_heads(
+                F.linear(h_BTD, weights.qkv_ED),
+                rotary,
+                weights.head_gains,
+                num_heads=(self.config.num_attention_heads, self.config.num_key_value_heads),
+                eps=self.config.rms_norm_eps,
+                fused=fused,
+            )
+            delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
+            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm_D, weights.gate_up_FD.dtype)
+            delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), fused=fused), weights.down_DF)
         if cache:
             cache.length += num_tokens
-        return self._norm(x_BTD, self.final_norm_D)
+        return self._add_norm(x_BTD, delta_BTD, self.final_norm_D, self.numerics.stream_dtype)[1]
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.config.rms_norm_eps)
+    def _add_norm(
+        self, x_BTD: Tensor, delta_BTD: Tensor | None, gain_D: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        return add_rms_norm(x_BTD, delta_BTD, gain_D, eps=self.config.rms_norm_eps, dtype=dtype, fused=self.fuses)
 
-    def _attend(
-        self,
-        layer: int,
-        qkv_BTE: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KeyValueCache | None,
-    ) -> Tensor:
-        """Attend within one layer; returns [B, T, N * H]."""
-        config, heads = self.config, qkv_BTE.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
-        query_heads, key_heads = config.num_attention_heads, config.num_key_value_heads
-        q_BNTH, k_BKTH, v_BKTH = heads.split((query_heads, key_heads, key_heads), dim=1)
-        if config.has_qk_norm:
-            q_BNTH, k_BKTH = self._norm(q_BNTH, self.q_norm_LH[layer]), self._norm(k_BKTH, self.k_norm_LH[layer])
-        q_BNTH, k_BKTH = rotate(q_BNTH, *rotary), rotate(k_BKTH, *rotary)
-        k_BKSH, v_BKSH = cache.extend(layer, k_BKTH, v_BKTH) if cache else (k_BKTH, v_BKTH)
-        out_BNTH = F.scaled_dot_product_attention(
-            q_BNTH.to(v_BKSH.dtype),
-            k_BKSH.to(v_BKSH.dtype),
-            v_BKSH,
-            attn_mask=mask,
-            is_causal=mask is None and q_BNTH.shape[2] > 1,
-            enable_gqa=query_heads != key_heads,
+    def _layers(self) -> Iterator[_LayerWeights]:
+        """Yield the weights of each layer as its operations see them."""
+        # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
+        norms = (self.attention_norm_LD.unbind(), self.mlp_norm_LD.unbind())
+        matrices = (self.qkv_LED, self.attention_out_LDE, self.gate_up_LFD, self.down_LDF)
+        gains = (
+            zip(self.q_norm_LH.unbind(), self.k_norm_LH.unbind(), strict=True)
+            if self.config.has_qk_norm
+            else repeat(None, self.config.num_hidden_layers)
         )
-        return out_BNTH.transpose(1, 2).flatten(2)
+        for values in zip(*norms, *map(self.numerics.layers, matrices), gains, strict=True):
+            yield _LayerWeights(*values)
+
+
+def attend(
+    q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor, *, mask: Tensor | None, cache: KeyValueCache | None, layer: int
+) -> Tensor:
+    """Attend within one layer, K key/value heads shared by N query heads; returns [B, T, N * H].
+
+    Reference: Ainslie et al. 2023, "GQA", arXiv 2305.13245.
+    """
+    k_BKSH, v_BKSH = cache.extend(layer, k_BKTH, v_BKTH) if cache else (k_BKTH, v_BKTH)
+    out_BNTH = F.scaled_dot_product_attention(
+        q_BNTH.to(v_BKSH.dtype),
+        k_BKSH.to(v_BKSH.dtype),
+        v_BKSH,
+        attn_mask=mask,
+        is_causal=mask is None and q_BNTH.shape[2] > 1,
+        enable_gqa=q_BNTH.shape[1] != k_BKSH.shape[1],
+    )
+    return out_BNTH.transpose(1, 2).flatten(2)
 
 
 def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
@@ -163,12 +198,6 @@ def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     angles = torch.outer(torch.arange(config.max_position_embeddings, dtype=torch.float32), frequencies)
     angles_TH = torch.cat((angles, angles), dim=-1)
     return angles_TH.cos(), angles_TH.sin()
-
-
-def rotate(x_BNTH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
-    """Rotate each pair (i, i + H/2) by its position's angle (Su et al. 2021, eq. 34)."""
-    first, second = x_BNTH.chunk(2, dim=-1)
-    return x_BNTH * cos_TH + torch.cat((-second, first), dim=-1) * sin_TH
 
 
 def attention_mask(

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stentor.model.llama import Llama
-
-IGNORED_LABEL = -100
+from stentor.model.ops import IGNORED_LABEL, linear_cross_entropy
 
 
 def shifted_loss(
@@ -25,11 +24,10 @@ def shifted_loss(
         Summed nats (a scalar with gradient) and the number of predicted tokens.
     """
     x_BTD = model.hidden(input_ids_BT, document_ids_BT=document_ids_BT)
-    targets_BT = labels_BT[:, 1:]
-    logits_BTV = model.logits(x_BTD[:, :-1])
-    total_nats = F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-    )
+    targets_BT = F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED_LABEL)
+    weight_VD = model.head_weight_VD
+    x_ND = x_BTD.flatten(0, 1).to(weight_VD.dtype)
+    total_nats = linear_cross_entropy(x_ND, weight_VD, targets_BT.flatten(), fused=model.fuses)
     return total_nats, (targets_BT != IGNORED_LABEL).sum()
 
 

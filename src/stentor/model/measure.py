@@ -84,7 +84,6 @@ def measure(
     eos_token_id: int,
     losses: Losses | None = None,
     batch_size: int = 16,
-    autocast_dtype: torch.dtype | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Score every token of a stream once.
@@ -96,7 +95,6 @@ def measure(
         eos_token_id: stands before the first document.
         losses: what the ids do not give back of that text; None where they give back everything.
         batch_size: windows per forward pass; changes the speed only.
-        autocast_dtype: compute type of matrix products; None is the weights' own.
         on_progress: called with (tokens scored, tokens in all).
 
     Returns:
@@ -106,9 +104,7 @@ def measure(
         UserError: the loss is not a number.
     """
     total_nats, scored = 0.0, 0
-    for nats in stream_nats(
-        model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size, autocast_dtype=autocast_dtype
-    ):
+    for nats in stream_nats(model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size):
         total_nats += float(nats.sum())
         scored += len(nats)
         if on_progress:
@@ -124,15 +120,11 @@ def stream_nats(
     *,
     eos_token_id: int,
     batch_size: int = 16,
-    autocast_dtype: torch.dtype | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield -ln p of each token of a stream in order, float64, some windows at a time; arguments as in `measure`."""
     device = model.embedding_VD.device
     for inputs_BT, targets_BT in _windows(token_ids, model.config.max_position_embeddings, eos_token_id, batch_size):
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None),
-        ):
+        with torch.inference_mode():
             nats_BT = token_nats(model, inputs_BT.to(device), targets_BT.to(device))
         yield nats_BT[targets_BT.to(device) != IGNORED_LABEL].double().cpu().numpy()
 

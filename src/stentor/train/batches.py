@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -48,17 +47,14 @@ class Batches:
         self.budget = Budget.of(recipe)
         self._sequences = PackedSequences(shard, recipe.model.max_position_embeddings)
         self._order = SequenceOrder(len(self._sequences), recipe.train.seed)
-        self._micro_batch_size = recipe.train.micro_batch_size
 
     @property
     def num_epochs(self) -> float:
         """Times the run sees each sequence."""
         return self.budget.num_sequences / len(self._sequences)
 
-    def micro_batches(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the inputs and labels [B, T] of one step, at most a micro-batch at a time."""
+    def of_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels [B, T] of one step; the last step may have fewer sequences."""
         first, end = self.budget.sequences_before(step), self.budget.sequences_before(step + 1)
-        for start in range(first, end, self._micro_batch_size):
-            count = min(self._micro_batch_size, end - start)
-            input_ids_BT, labels_BT = self._sequences.batch(self._order.indices(start, count))
-            yield torch.from_numpy(input_ids_BT), torch.from_numpy(labels_BT)
+        input_ids_BT, labels_BT = self._sequences.batch(self._order.indices(first, end - first))
+        return torch.from_numpy(input_ids_BT), torch.from_numpy(labels_BT)

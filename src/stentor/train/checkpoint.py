@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder that every command opens, with the optimizer's state beside the weights.
+"""Checkpoints: a model folder that every command opens, with the training state beside the weights.
 
 `latest.json` and `best.json` name steps; they are written after the checkpoint they name, and no checkpoint is
 removed before a newer one stands. A damaged latest one is passed over for the one before it. A kill anywhere in
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from stentor.artifacts import read_manifest, staged_directory, verify_directory, write_file
+from stentor.artifacts import staged_directory, verify_directory, write_file
 from stentor.errors import UserError
-from stentor.model.config import ModelConfig
 from stentor.model.folder import (
     BEST_NAME,
     CHECKPOINTS_NAME,
@@ -31,11 +31,14 @@ from stentor.model.folder import (
 from stentor.model.llama import Llama
 from stentor.model.names import from_hugging_face, to_hugging_face
 from stentor.tokenizer import Tokenizer
+from stentor.train.average import WeightAverage
+from stentor.train.step import Step
 
 LATEST_NAME = "latest.json"
-OPTIMIZER_NAME = "optimizer.safetensors"
+STATE_NAME = "training_state.safetensors"
 KIND = "checkpoint"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_WEIGHT = "weight"
+"""Prefix of the trained weights in the training state, where the model folder holds their mean instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,22 @@ class TrainingState:
 
 
 def save_checkpoint(
-    run_dir: Path, model: Llama, optimizer: torch.optim.Optimizer, state: TrainingState, tokenizer: Tokenizer
+    run_dir: Path, model: Llama, step: Step, average: WeightAverage | None, state: TrainingState, tokenizer: Tokenizer
 ) -> Path:
-    """Write the checkpoint of this step, name it the latest (and the best, if it is), and drop older ones."""
+    """Write the checkpoint of this step, name it the latest (and the best, if it is), and drop older ones.
+
+    Where a mean of the weights is kept, the mean is the model, and the weights are part of the training state.
+    """
     folder = run_dir / CHECKPOINTS_NAME / checkpoint_name(state.step)
+    weights = model.state_dict()
+    tensors = step.state()
+    if average:
+        tensors |= {f"{_WEIGHT}.{name}": weight for name, weight in weights.items()}
+        weights = average.means
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mean.")}
     with staged_directory(folder, kind=KIND, replace=True) as staging:
-        write_model_folder(staging, model.config, to_hugging_face(model.config, model.state_dict()), tokenizer)
-        staging.write(OPTIMIZER_NAME, save(_moments(model, optimizer)))
+        write_model_folder(staging, model.config, to_hugging_face(model.config, weights), tokenizer)
+        staging.write(STATE_NAME, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
         staging.details.update(asdict(state))
     settle(run_dir, state)
     return folder
@@ -108,52 +120,33 @@ def load_latest(run_dir: Path, *, on_note: Callable[[str], None]) -> tuple[Path,
     return None
 
 
-def restore(folder: Path, model: Llama, optimizer: torch.optim.Optimizer) -> None:
-    """Put the weights and moments of a verified checkpoint into a model and its optimizer.
+def restore(folder: Path, model: Llama, step: Step, average: WeightAverage | None) -> None:
+    """Put the weights and the training state of a verified checkpoint into a model and its step.
 
     Raises:
         UserError: a tensor is missing, unexpected or of another shape; it is named.
     """
-    device = model.embedding_VD.device
-    weights = _read_tensors(folder / WEIGHTS_NAME)
-    model.load_state_dict(from_hugging_face(model.config, weights, origin=str(folder / WEIGHTS_NAME)))
-    moments = _read_moments(folder / OPTIMIZER_NAME, model.config)
-    step = torch.tensor(float(read_manifest(folder).details["step"]), device=device)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.load_state_dict(
-        {
-            "state": {
-                index: {"step": step.clone(), **{moment: moments[moment][names[id(p)]] for moment in _MOMENTS}}
-                for index, p in enumerate(parameters)
-            },
-            "param_groups": optimizer.state_dict()["param_groups"],
-        }
-    )
+    origin = folder / STATE_NAME
+    kept = from_hugging_face(model.config, _read_tensors(folder / WEIGHTS_NAME), origin=str(folder / WEIGHTS_NAME))
+    tensors = _read_tensors(origin)
+    expected = step.state()
+    if average:
+        tensors |= {f"mean.{name}": mean for name, mean in kept.items()}
+        expected |= {f"{_WEIGHT}.{name}": weight for name, weight in model.state_dict().items()}
+    _require_same(expected, tensors, origin)
+    weights = {name: tensors[f"{_WEIGHT}.{name}"] for name in kept} if average else kept
+    model.load_state_dict(weights)
+    step.load_state(tensors)
 
 
-def _moments(model: Llama, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return AdamW's two moments under Hugging Face's names, like the weights they belong to."""
-    tensors = {}
-    for moment in _MOMENTS:
-        ours = {
-            name: optimizer.state[parameter].get(moment, torch.zeros_like(parameter))
-            for name, parameter in model.named_parameters()
-        }
-        for name, tensor in to_hugging_face(model.config, ours).items():
-            tensors[f"{moment}.{name}"] = tensor.cpu()
-    return tensors
-
-
-def _read_moments(path: Path, config: ModelConfig) -> dict[str, dict[str, torch.Tensor]]:
-    """Return each moment's tensors under the names of our parameters; the inverse of `_moments`."""
-    stored: dict[str, dict[str, torch.Tensor]] = {moment: {} for moment in _MOMENTS}
-    for name, tensor in _read_tensors(path).items():
-        moment, _, parameter = name.partition(".")
-        if moment not in stored:
-            raise UserError(f"{path} has an unexpected {name}", fix=_go_back(path))
-        stored[moment][parameter] = tensor
-    return {moment: from_hugging_face(config, tensors, origin=str(path)) for moment, tensors in stored.items()}
+def _require_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    for name in expected.keys() | found.keys():
+        if name not in found or name not in expected:
+            what = "has no" if name in expected else "has an unexpected"
+            raise UserError(f"{path} {what} {name}", fix=_go_back(path))
+        if found[name].shape != expected[name].shape:
+            shapes = f"{tuple(found[name].shape)}, and not {tuple(expected[name].shape)}"
+            raise UserError(f"{path}: {name} has the shape {shapes}", fix=_go_back(path))
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import torch
 
 from stentor.artifacts import locked_directory, require_free_space, write_file
 from stentor.config import Recipe
 from stentor.errors import InterruptedRunError, UsageError, UserError
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.model.device import pick_device
 from stentor.model.folder import require_matching
 from stentor.model.init import initialize
-from stentor.model.llama import Llama, document_ids
-from stentor.model.loss import shifted_loss
 from stentor.model.measure import Evaluation, measure
 from stentor.shards.build import Shards
 from stentor.shards.pack import require_tokens
+from stentor.train.average import WeightAverage
 from stentor.train.batches import Batches
+from stentor.train.build import make_model, make_step
 from stentor.train.checkpoint import TrainingState, load_latest, restore, save_checkpoint, settle
+from stentor.train.determinism import deterministic_kernels
+from stentor.train.diagnose import first_non_finite
 from stentor.train.log import Observer, TrainingLog
-from stentor.train.optimizer import make_optimizer, set_learning_rate
-from stentor.train.plan import require_memory
-from stentor.train.schedule import learning_rate
+from stentor.train.plan import disk_bytes, explained_memory, require_memory
+from stentor.train.schedule import rates
+from stentor.train.step import Outcome
 from stentor.train.stop import stop_requests
 
 RECIPE_NAME = "recipe.toml"
 RESUME_CHOICES = ("auto", "never")
+FETCH_EVERY = 16
+"""Updates that a GPU may be ahead of the log."""
 
 
 def train(
@@ -52,7 +58,8 @@ def train(
         InterruptedRunError: a stop was asked for; the run is saved.
     """
     _check(recipe, shards, run_dir, resume)
-    with locked_directory(run_dir), stop_requests() as stop_requested:
+    kernels = deterministic_kernels() if recipe.train.deterministic else nullcontext()
+    with locked_directory(run_dir), stop_requests() as stop_requested, kernels, explained_memory(recipe):
         run = _Run(recipe, shards, run_dir, observer)
         while run.state.step < run.batches.budget.num_steps:
             run.update()
@@ -76,11 +83,14 @@ class _Run:
         self.recipe, self.shards, self.run_dir = recipe, shards, run_dir
         self.log = TrainingLog(run_dir, observer)
         self.device = pick_device()
-        self.autocast_dtype = autocast_dtype(recipe.train.precision, self.device)
         self.batches = Batches(shards.train, recipe)
-        self.model = Llama(recipe.model).to(self.device)
-        self.optimizer = make_optimizer(self.model, recipe.train)
+        self.model = make_model(recipe, self.device)
+        initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
+        self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
+        self.step = make_step(self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id)
         self.state = self._start_or_resume()
+        self._asked: list[_Asked] = []
+        self._fetched_at = time.perf_counter()
         self.log.record(
             "start",
             step=self.state.step,
@@ -88,7 +98,7 @@ class _Run:
             num_epochs=self.batches.num_epochs,
             num_parameters=recipe.model.num_parameters,
             device=str(self.device),
-            precision=str(self.autocast_dtype or torch.float32).removeprefix("torch."),
+            precision=str(self.model.numerics.compute_dtype).removeprefix("torch."),
             num_threads=torch.get_num_threads(),
             torch=torch.__version__,
         )
@@ -108,28 +118,39 @@ class _Run:
         return self.state.step % every == 0 or self.is_finished
 
     def update(self) -> None:
-        """Make one optimizer update and log it."""
-        started = time.perf_counter()
-        lr = learning_rate(self.state.step, self.batches.budget.num_steps, self.recipe.train)
-        loss_nats, num_tokens = self._accumulate_gradients()
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.max_grad_norm))
-        self._refuse_non_finite(loss_nats, grad_norm)
-        set_learning_rate(self.optimizer, lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        step, tokens_seen = self.state.step + 1, self.state.tokens_seen + num_tokens
+        """Ask for one update; what came of it is logged as soon as it is known."""
+        chosen = rates(self.state.step, self.batches.budget.num_steps, self.recipe.train)
+        inputs_BT, labels_BT = self.batches.of_step(self.state.step)
+        self.step.run(inputs_BT, labels_BT, chosen)
+        step, tokens_seen = self.state.step + 1, self.state.tokens_seen + inputs_BT.numel()
+        self._asked.append(_Asked(step, tokens_seen, inputs_BT.numel(), chosen.factor * self.recipe.train.lr))
         self.state = replace(self.state, step=step, tokens_seen=tokens_seen)
-        seconds = time.perf_counter() - started
-        self.log.record(
-            "train",
-            step=step,
-            tokens_seen=tokens_seen,
-            loss_nats=loss_nats,
-            lr=lr,
-            grad_norm=grad_norm,
-            seconds=round(seconds, 6),
-            tokens_per_second=round(num_tokens / seconds, 1),
-        )
+        is_awaited = any(self.is_due(every) for every in (self.recipe.train.eval_every, self.recipe.train.save_every))
+        if self.device.type == "cpu" or is_awaited or len(self._asked) == FETCH_EVERY:
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Wait for the updates that were asked for, and log them.
+
+        Raises:
+            UserError: loss or gradient stopped being numbers; no weight has seen that.
+        """
+        outcomes = self.step.outcomes()
+        seconds = (time.perf_counter() - self._fetched_at) / max(1, len(outcomes))
+        for asked, outcome in zip(self._asked, outcomes, strict=True):
+            if not outcome.went_on:
+                self._refuse_non_finite(asked, outcome)
+            self.log.record(
+                "train",
+                step=asked.step,
+                tokens_seen=asked.tokens_seen,
+                loss_nats=outcome.loss_nats,
+                lr=asked.lr,
+                grad_norm=outcome.grad_norm if math.isfinite(outcome.grad_norm) else None,  # JSON has no infinity
+                seconds=round(seconds, 6),
+                tokens_per_second=round(asked.num_tokens / seconds, 1),
+            )
+        self._asked, self._fetched_at = [], time.perf_counter()
 
     def evaluate(self) -> None:
         """Score the whole held-out shard and remember whether it is the best yet."""
@@ -137,17 +158,19 @@ class _Run:
         self.log.record("evaluation", step=self.state.step, tokens_seen=self.state.tokens_seen, **result.to_dict())
         if self.state.improved_by(result.loss_nats):
             self.state = replace(self.state, best_step=self.state.step, best_loss_nats=result.loss_nats)
+        self._fetched_at = time.perf_counter()
 
     def save(self) -> None:
         """Write a checkpoint."""
-        save_checkpoint(self.run_dir, self.model, self.optimizer, self.state, self.shards.tokenizer)
+        self.fetch()
+        save_checkpoint(self.run_dir, self.model, self.step, self.average, self.state, self.shards.tokenizer)
         self.log.record("saved", step=self.state.step)
+        self._fetched_at = time.perf_counter()
 
     def _start_or_resume(self) -> TrainingState:
         data_sha256 = self.shards.train.header.payload_sha256
         found = load_latest(self.run_dir, on_note=self.log.note)
         if found is None:
-            initialize(self.model, seed=self.recipe.train.seed, initializer=self.recipe.train.initializer)
             write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
             self.log.rewind(0)
             return TrainingState(data_sha256=data_sha256)
@@ -157,48 +180,46 @@ class _Run:
                 f"{self.run_dir} was trained on other data than {self.shards.train.path}",
                 fix="make the same data again to go on, or start anew in another --run folder",
             )
-        restore(folder, self.model, self.optimizer)
+        restore(folder, self.model, self.step, self.average)
         settle(self.run_dir, state)
         self.log.rewind(state.step)
         return state
 
-    def _accumulate_gradients(self) -> tuple[float, int]:
-        """Run the micro-batches of one step; returns the mean loss in nats and the tokens processed."""
-        micro_batches = list(self.batches.micro_batches(self.state.step))
-        num_predicted = sum(int((labels_BT[:, 1:] >= 0).sum()) for _, labels_BT in micro_batches)
-        step_nats = 0.0
-        for inputs_BT, labels_BT in micro_batches:
-            input_ids_BT = inputs_BT.to(self.device)
-            masked = self.recipe.train.mask_across_documents
-            documents = document_ids(input_ids_BT, self.shards.tokenizer.eos_token_id) if masked else None
-            with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-                total_nats, _ = shifted_loss(
-                    self.model, input_ids_BT, labels_BT.to(self.device), document_ids_BT=documents
-                )
-            (total_nats / num_predicted).backward()
-            step_nats += float(total_nats.detach())
-        return step_nats / num_predicted, sum(inputs_BT.numel() for inputs_BT, _ in micro_batches)
-
-    def _refuse_non_finite(self, loss_nats: float, grad_norm: float) -> None:
-        """Stop before a NaN reaches the weights or the moments."""
-        if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
-            raise UserError(
-                f"at step {self.state.step + 1} the loss is {loss_nats} and its gradient norm {grad_norm}; the run "
-                f"stopped before they could reach the weights, and what it saved before is intact",
-                fix="start another run with a lower train.lr or more train.warmup_steps",
-            )
+    def _refuse_non_finite(self, asked: _Asked, outcome: Outcome) -> NoReturn:
+        """Say what stopped being a number; the weights are those of the last good update."""
+        culprit = first_non_finite(
+            self.model,
+            *self.batches.of_step(asked.step - 1),
+            micro_batch_size=self.recipe.train.micro_batch_size,
+            document_separator=self.step.document_separator,
+        )
+        raise UserError(
+            f"at step {asked.step} the loss is {outcome.loss_nats} and its gradient norm {outcome.grad_norm}"
+            f"{f' ({culprit})' if culprit else ''}; the run stopped before they could reach the weights, and what it "
+            f"saved before is intact",
+            fix="start another run with a lower train.lr or more train.warmup_steps",
+        )
 
     def _measure(self) -> Evaluation:
         held_out = self.shards.validation
-        return measure(
-            self.model,
-            held_out.token_ids,
-            num_bytes=held_out.num_text_bytes,
-            eos_token_id=held_out.eos_token_id,
-            losses=self.shards.losses["validation"],
-            batch_size=self.recipe.train.micro_batch_size,
-            autocast_dtype=self.autocast_dtype,
-        )
+        with self.average.in_place() if self.average else nullcontext():
+            return measure(
+                self.model,
+                held_out.token_ids,
+                num_bytes=held_out.num_text_bytes,
+                eos_token_id=held_out.eos_token_id,
+                losses=self.shards.losses["validation"],
+                batch_size=self.recipe.train.micro_batch_size,
+            )
+
+
+class _Asked(NamedTuple):
+    """An update that was asked for, and not yet heard of."""
+
+    step: int
+    tokens_seen: int
+    num_tokens: int
+    lr: float
 
 
 def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
@@ -213,8 +234,7 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
     require_tokens(shards.train, recipe.model.max_position_embeddings)
     _refuse_other_recipe(recipe, run_dir)
     require_memory(recipe, pick_device())
-    weights_bytes = 4 * recipe.model.num_parameters
-    require_free_space(run_dir, 4 * 3 * weights_bytes, purpose="a run with its checkpoints")
+    require_free_space(run_dir, disk_bytes(recipe), purpose="a run with its checkpoints")
 
 
 def _refuse_other_recipe(recipe: Recipe, run_dir: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,15 +14,13 @@ import torch
 
 from stentor.config import Recipe
 from stentor.errors import UserError
-from stentor.model.device import autocast_dtype, pick_device
+from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
-from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
+from stentor.model.names import expected_shapes
 from stentor.train.batches import Budget
+from stentor.train.build import make_model
 
-_STATE_BYTES = 16
-"""Bytes a parameter takes while it is trained: weight, gradient and two moments in float32."""
-_CHECKPOINT_BYTES = 12
 _CHECKPOINTS_KEPT = 4
 """The latest, the one before it, the best, and one being written."""
 _TIMED_STEPS = 2
@@ -52,20 +53,20 @@ def plan(recipe: Recipe) -> Plan:
         UserError: the machine's memory cannot hold it.
     """
     device = pick_device()
-    dtype = autocast_dtype(recipe.train.precision, device)
+    dtype = compute_dtype(recipe.train.precision, device)
     require_memory(recipe, device)
     budget, num_parameters = Budget.of(recipe), recipe.model.num_parameters
     last_step = budget.num_sequences - budget.sequences_before(budget.num_steps - 1)
-    tokens_per_second = _measured_rate(recipe, device, dtype)
+    tokens_per_second = _measured_rate(recipe, device)
     return Plan(
         num_parameters=num_parameters,
         num_tokens=recipe.train.tokens,
         num_steps=budget.num_steps,
         last_step_tokens=last_step * recipe.model.max_position_embeddings,
         device=str(device),
-        precision=str(dtype or torch.float32).removeprefix("torch."),
+        precision=str(dtype).removeprefix("torch."),
         memory_bytes=memory_bytes(recipe, dtype),
-        disk_bytes=_CHECKPOINTS_KEPT * _CHECKPOINT_BYTES * num_parameters,
+        disk_bytes=disk_bytes(recipe),
         tokens_per_second=tokens_per_second,
         seconds=recipe.train.tokens / tokens_per_second,
     )
@@ -77,7 +78,7 @@ def require_memory(recipe: Recipe, device: torch.device) -> None:
     Raises:
         UserError: what it would take, and what there is.
     """
-    needed, there = memory_bytes(recipe, autocast_dtype(recipe.train.precision, device)), _machine_bytes(device)
+    needed, there = memory_bytes(recipe, compute_dtype(recipe.train.precision, device)), _machine_bytes(device)
     if there is not None and needed > there:
         raise UserError(
             f"training {recipe.model.num_parameters:,} parameters on micro-batches of {_micro_batch(recipe)} x "
@@ -87,9 +88,42 @@ def require_memory(recipe: Recipe, device: torch.device) -> None:
         )
 
 
-def memory_bytes(recipe: Recipe, dtype: torch.dtype | None) -> int:
-    """Estimate the memory of a run: weights, gradients, moments, and one micro-batch's activations."""
-    return _STATE_BYTES * recipe.model.num_parameters + activation_bytes(recipe, 4 if dtype is None else 2)
+@contextlib.contextmanager
+def explained_memory(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into a sentence that keeps the tokens of a step.
+
+    Raises:
+        UserError: a smaller micro-batch is proposed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        size = _micro_batch(recipe)
+        smaller = (
+            f"set train.micro_batch_size={size // 2}: steps keep their {recipe.train.global_batch_tokens:,} tokens"
+        )
+        raise UserError(
+            f"micro-batches of {size} sequences do not fit the device's memory ({str(error).splitlines()[0]})",
+            fix=smaller if size > 1 else "choose a smaller model or a shorter context",
+        ) from None
+
+
+def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:
+    """Estimate the memory of a run: what a checkpoint holds, gradients, and one micro-batch's activations."""
+    return _checkpoint_bytes(recipe) + 4 * recipe.model.num_parameters + activation_bytes(recipe, dtype.itemsize)
+
+
+def disk_bytes(recipe: Recipe) -> int:
+    """Estimate the disk space of a run: its checkpoints."""
+    return _CHECKPOINTS_KEPT * _checkpoint_bytes(recipe)
+
+
+def _checkpoint_bytes(recipe: Recipe) -> int:
+    """Estimate weights, their mean, and moments in float32: AdamW keeps two, Muon one (and one more per row)."""
+    shapes, num_parameters = expected_shapes(recipe.model), recipe.model.num_parameters
+    matrices = sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name and len(shape) == 2)
+    values = 3 * num_parameters - (matrices if recipe.train.optimizer == "muon" else 0)
+    return 4 * (values + (num_parameters if recipe.train.average_decay else 0))
 
 
 def _machine_bytes(device: torch.device) -> int | None:
@@ -120,17 +154,16 @@ def activation_bytes(recipe: Recipe, bytes_per_value: int) -> int:
     return tokens * (model.num_hidden_layers * per_layer * bytes_per_value + 3 * 4 * model.vocab_size)
 
 
-def _measured_rate(recipe: Recipe, device: torch.device, dtype: torch.dtype | None) -> float:
+def _measured_rate(recipe: Recipe, device: torch.device) -> float:
     """Return tokens per second of forward and backward passes of one micro-batch."""
-    model = Llama(recipe.model).to(device)
+    model = make_model(recipe, device)
     initialize(model, seed=0)
     shape = (_micro_batch(recipe), recipe.model.max_position_embeddings)
     ids_BT = torch.randint(recipe.model.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(device)
     seconds = []
     for _ in range(_TIMED_STEPS):
         started = time.perf_counter()
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            total_nats, _ = shifted_loss(model, ids_BT, ids_BT)
+        total_nats, _ = shifted_loss(model, ids_BT, ids_BT)
         total_nats.backward()
         float(total_nats.detach())
         if device.type == "cuda":

@@ -1,0 +1,38 @@
+"""The sum over the rows of a matrix with few columns."""
+
+# ruff: noqa: ANN001, ANN202 - Triton reads annotations as types of its own
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_SUM_COLUMNS, _SUM_ROWS, _SUM_WARPS = 4, 256, 8
+
+
+def summed_rows(values_PD: Tensor) -> Tensor:
+    """Return the sum over rows, float32 [D], always made in the same order: for few columns, where torch is slow."""
+    num_rows, width = values_PD.shape
+    out_D = torch.empty(width, dtype=torch.float32, device=values_PD.device)
+    _summed_rows[(triton.cdiv(width, _SUM_COLUMNS),)](
+        *(values_PD, out_D, num_rows, width),
+        TURNS=triton.cdiv(num_rows, _SUM_ROWS),
+        ROWS=_SUM_ROWS,
+        COLUMNS=_SUM_COLUMNS,
+        num_warps=_SUM_WARPS,
+    )
+    return out_D
+
+
+@triton.jit
+def _summed_rows(
+    values, out, num_rows, width, TURNS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    summed = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for turn in range(TURNS):
+        rows = turn * ROWS + tl.arange(0, ROWS)
+        inside = (rows < num_rows)[:, None] & (columns < width)[None, :]
+        summed += tl.load(values + rows[:, None] * width + columns[None, :], mask=inside, other=0.0)
+    tl.store(out + columns, tl.sum(summed, axis=0), mask=columns < width)
