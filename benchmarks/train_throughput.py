@@ -44,8 +44,8 @@ BEST = {
 class Int8Linear(nn.Linear):
     """What the reference trains: a float32 master that the product sees rounded to INT8."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, fake_quantize(self.weight))
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+        return F.linear(input, fake_quantize(self.weight))
 
 
 def ours(shards: Shards, tokens_per_step: int, overrides: dict[str, Any]) -> tuple[float, float]:
@@ -85,7 +85,8 @@ def stock(shards: Shards, sequences: int, *, compiled: str | None, int8: bool = 
         tie_word_embeddings=True,
         use_cache=False,
     )
-    model = LlamaForCausalLM(config).to("cuda")
+    model = LlamaForCausalLM(config)
+    model.cuda()  # pyright: ignore[reportCallIssue] - its stub lost the self
     if int8:
         for module in model.model.layers.modules():
             if isinstance(module, nn.Linear):
@@ -99,6 +100,7 @@ def stock(shards: Shards, sequences: int, *, compiled: str | None, int8: bool = 
             torch.cuda.synchronize()
             started = time.perf_counter()
         ids = torch.from_numpy(packed.batch(np.arange(sequences) + step * sequences % 512)[0]).to("cuda")
+        loss = torch.zeros(())
         for micro in ids.chunk(micro_batches):
             with torch.autocast("cuda", torch.float16 if int8 else torch.bfloat16):
                 loss = forward(input_ids=micro, labels=micro).loss / micro_batches

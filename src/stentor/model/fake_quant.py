@@ -56,5 +56,5 @@ class _StraightThrough(torch.autograd.Function):
         return dequantize_int8(*quantize_int8(weight))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]

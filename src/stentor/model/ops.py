@@ -195,10 +195,11 @@ class _TurnHeads(torch.autograd.Function):
 
         flat_NE, cos_TH, sin_TH, gains_2H = ctx.saved_tensors
         batch, _, tokens, _ = grads[0].shape
-        flat = tuple(grad.transpose(1, 2).contiguous().flatten(0, 1) for grad in grads)
+        q_grad, k_grad, v_grad = (grad.transpose(1, 2).contiguous().flatten(0, 1) for grad in grads)
         grad_NE, gain_grads_2H = turn_heads_backward(
-            flat_NE, cos_TH, sin_TH, gains_2H, flat, ctx.eps, learns_gains=ctx.needs_input_grad[3]
-        )  # type: ignore[arg-type]
+            *(flat_NE, cos_TH, sin_TH, gains_2H, (q_grad, k_grad, v_grad), ctx.eps),
+            learns_gains=ctx.needs_input_grad[3],
+        )
         return grad_NE.view(batch, tokens, -1), None, None, gain_grads_2H, None, None
 
 

@@ -60,7 +60,7 @@ class Optimizers:
         if self._muon is not None:
             factor = self._rates["factor"]
             self._update_muon(
-                {name: self.parameters[name].grad for name in self._muon.momenta},
+                {name: grad for name in self._muon.momenta if (grad := self.parameters[name].grad) is not None},
                 lr=factor * self._config.matrix_lr,
                 momentum=self._rates["momentum"],
                 weight_decay=factor * self._config.weight_decay,

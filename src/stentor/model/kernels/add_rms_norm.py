@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
+from stentor.model.kernels.compiled import blocks_of, gpu_kernel, power_of_2
 from stentor.model.kernels.summed_rows import summed_rows
 
 _NORM_ROWS, _NORM_PROGRAMS, _NORM_WARPS = 8, 1056, 1
@@ -22,16 +22,16 @@ def add_rms_norm_forward(
     sum_ND = x_ND if delta_ND is None else torch.empty_like(x_ND)
     normed_ND = torch.empty(x_ND.shape, dtype=dtype, device=x_ND.device)
     inverse_N = torch.empty(num_rows, dtype=torch.float32, device=x_ND.device)
-    _add_rms_norm[(triton.cdiv(num_rows, _NORM_ROWS),)](
+    _add_rms_norm[(blocks_of(num_rows, _NORM_ROWS),)](
         *(x_ND, x_ND if delta_ND is None else delta_ND, gain_D, sum_ND, normed_ND, inverse_N, num_rows, width, eps),
         ADDS=delta_ND is not None,
         ROWS=_NORM_ROWS,
-        BLOCK=triton.next_power_of_2(width),
+        BLOCK=power_of_2(width),
     )
     return sum_ND, normed_ND, inverse_N
 
 
-@triton.jit
+@gpu_kernel
 def _add_rms_norm(
     x, delta, gain, total, normed, inverse, num_rows, width, eps, ADDS: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -64,7 +64,7 @@ def add_rms_norm_backward(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradient of the sum (which is that of both its terms) and, if wanted, of the gain, float32 [D]."""
     num_rows, width = sum_ND.shape
-    blocks = triton.cdiv(num_rows, _NORM_ROWS)
+    blocks = blocks_of(num_rows, _NORM_ROWS)
     programs = min(_NORM_PROGRAMS, blocks) if learns_gain else blocks
     grad_ND = torch.empty_like(sum_ND)
     gain_grads_PD = sum_ND.new_empty(programs if learns_gain else 1, width, dtype=torch.float32)
@@ -73,15 +73,15 @@ def add_rms_norm_backward(
         *(sum_ND, gain_D, inverse_N, upper, normed_grad_ND, grad_ND, gain_grads_PD, num_rows, width),
         ADDS=sum_grad_ND is not None,
         LEARNS=learns_gain,
-        TURNS=triton.cdiv(blocks, programs),
+        TURNS=blocks_of(blocks, programs),
         ROWS=_NORM_ROWS,
-        BLOCK=triton.next_power_of_2(width),
+        BLOCK=power_of_2(width),
         num_warps=_NORM_WARPS,
     )
     return grad_ND, summed_rows(gain_grads_PD) if learns_gain else None
 
 
-@triton.jit
+@gpu_kernel
 def _add_rms_norm_backward(
     total, gain, inverse, total_grad, normed_grad, grad, gain_grads, num_rows, width, ADDS: tl.constexpr,
     LEARNS: tl.constexpr, TURNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
+
+from stentor.model.kernels.compiled import gpu_kernel, power_of_2
 
 _IGNORED = tl.constexpr(-100)
 _WARPS_OF_ROW = {8192: 8, 16_384: 16, 32_768: 32}
@@ -21,13 +22,13 @@ def cross_entropy_in_place(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """
     num_rows, vocab_size = logits_NV.shape
     nats_N = torch.empty(num_rows, dtype=torch.float32, device=logits_NV.device)
-    block = max(1024, triton.next_power_of_2(vocab_size))
+    block = max(1024, power_of_2(vocab_size))
     warps = _WARPS_OF_ROW.get(block, 4)
     _cross_entropy[(num_rows,)](logits_NV, targets_N, nats_N, vocab_size, BLOCK=block, num_warps=warps)
     return nats_N
 
 
-@triton.jit
+@gpu_kernel
 def _cross_entropy(logits, targets, nats, vocab_size, BLOCK: tl.constexpr):
     """Take one row: it is read once, and its gradient written over it."""
     row = tl.program_id(0).to(tl.int64)

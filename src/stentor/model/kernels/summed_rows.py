@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
+
+from stentor.model.kernels.compiled import blocks_of, gpu_kernel
 
 _SUM_COLUMNS, _SUM_ROWS, _SUM_WARPS = 4, 256, 8
 
@@ -15,9 +16,9 @@ def summed_rows(values_PD: Tensor) -> Tensor:
     """Return the sum over rows, float32 [D], always made in the same order: for few columns, where torch is slow."""
     num_rows, width = values_PD.shape
     out_D = torch.empty(width, dtype=torch.float32, device=values_PD.device)
-    _summed_rows[(triton.cdiv(width, _SUM_COLUMNS),)](
+    _summed_rows[(blocks_of(width, _SUM_COLUMNS),)](
         *(values_PD, out_D, num_rows, width),
-        TURNS=triton.cdiv(num_rows, _SUM_ROWS),
+        TURNS=blocks_of(num_rows, _SUM_ROWS),
         ROWS=_SUM_ROWS,
         COLUMNS=_SUM_COLUMNS,
         num_warps=_SUM_WARPS,
@@ -25,7 +26,7 @@ def summed_rows(values_PD: Tensor) -> Tensor:
     return out_D
 
 
-@triton.jit
+@gpu_kernel
 def _summed_rows(
     values, out, num_rows, width, TURNS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):  # fmt: skip

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
+from stentor.model.kernels.compiled import blocks_of, gpu_kernel
 from stentor.model.kernels.summed_rows import summed_rows
 
 _HEAD_TOKENS, _HEAD_WARPS = 64, 4
@@ -30,7 +30,7 @@ def turn_heads_forward(
     queries, keys = num_heads
     q_NNH = torch.empty(num_tokens, queries, head_dim, dtype=qkv_NE.dtype, device=qkv_NE.device)
     k_NKH = torch.empty(num_tokens, keys, head_dim, dtype=qkv_NE.dtype, device=qkv_NE.device)
-    _turn_heads[(triton.cdiv(num_tokens, _HEAD_TOKENS), queries + keys)](
+    _turn_heads[(blocks_of(num_tokens, _HEAD_TOKENS), queries + keys)](
         *(qkv_NE, cos_TH, sin_TH, cos_TH if gains_2H is None else gains_2H, q_NNH, k_NKH),
         *(num_tokens, cos_TH.shape[0], qkv_NE.shape[1], queries, keys, eps),
         NORMS=gains_2H is not None,
@@ -41,7 +41,7 @@ def turn_heads_forward(
     return q_NNH, k_NKH
 
 
-@triton.jit
+@gpu_kernel
 def _turn_heads(
     qkv, cos, sin, gains, q, k, num_tokens, num_positions, width, queries, keys, eps, NORMS: tl.constexpr,
     TOKENS: tl.constexpr, HALF: tl.constexpr,
@@ -96,7 +96,7 @@ def turn_heads_backward(
     num_tokens, head_dim = qkv_NE.shape[0], cos_TH.shape[1]
     queries, keys = grads[0].shape[1], grads[1].shape[1]
     grad_NE = torch.empty_like(qkv_NE)
-    blocks = triton.cdiv(num_tokens, _HEAD_TOKENS)
+    blocks = blocks_of(num_tokens, _HEAD_TOKENS)
     summed_heads = queries + keys if learns_gains else 1
     gain_grads_PH = qkv_NE.new_empty(summed_heads, blocks, head_dim, dtype=torch.float32)
     _turn_heads_backward[(blocks, queries + 2 * keys)](
@@ -114,7 +114,7 @@ def turn_heads_backward(
     return grad_NE, torch.stack([summed_rows(part_PH) for part_PH in parts])
 
 
-@triton.jit
+@gpu_kernel
 def _turn_heads_backward(
     qkv, cos, sin, gains, q_grad, k_grad, v_grad, grad, gain_grads, num_tokens, num_positions, width, queries, keys,
     eps, NORMS: tl.constexpr, LEARNS: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
