@@ -39,6 +39,8 @@ RECIPE = Recipe.load(
         "train.eval_every": 10**9,
         "train.save_every": 10**9,
         "train.warmup_steps": 0,
+        "train.schedule": "linear",
+        "train.decay_ratio": 0.0,
     },
 )
 
