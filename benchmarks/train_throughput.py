@@ -58,6 +58,8 @@ def ours(shards: Shards, tokens_per_step: int, overrides: dict[str, Any]) -> tup
         "train.eval_every": 10**9,
         "train.save_every": 10**9,
         "train.precision": "bfloat16",
+        "train.fake_quantize": "none",
+        "train.float32_parts": "none",
     }
     recipe = Recipe.load("stentor2-12m", overrides={**fixed, **overrides})
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ The reference's text says "truncated normal", its code draws from a plain one. T
 
 `scaled` is for Muon: what layers add to the stream (attention's output, the MLP's) begins at zero, so that the network
 begins as its embedding; other matrices are uniform with a deviation of 0.68 / sqrt(inputs), and queries that are
-normalised begin with a gain of 1.5 (docs/decisions/ has what each is worth).
+normalised begin with a gain of 1.5. These values are starting points; what each is worth was not measured yet.
 """
 
 from __future__ import annotations

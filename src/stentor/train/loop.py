@@ -65,9 +65,10 @@ def train(
             run.update()
             if run.is_due(recipe.train.eval_every):
                 run.evaluate()
-            if run.is_due(recipe.train.save_every) or run.just_improved or stop_requested():
+            is_stopping = stop_requested()  # asked once: what comes after the save waits for the next step's
+            if run.is_due(recipe.train.save_every) or run.just_improved or is_stopping:
                 run.save()
-            if stop_requested() and not run.is_finished:
+            if is_stopping and not run.is_finished:
                 raise InterruptedRunError(
                     f"stopped at step {run.state.step} of {run.batches.budget.num_steps}, saved in {run_dir}",
                     fix="run the same command again to go on",
