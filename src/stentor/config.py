@@ -120,6 +120,8 @@ class TrainConfig:
         learns_norms: whether the gains of norms are trained, or stay as they begin.
         deterministic: use only kernels whose results never vary from run to run, at some cost on a GPU.
         mask_across_documents: keep attention within a document; off, as in the reference.
+        teacher: a model to learn from: a run folder, a model folder or a Hub id, of the same tokens; empty for none.
+        teacher_share: of the loss that is taken against the teacher's expectations, the rest against the text.
     """
 
     tokens: int = 240_001_024
@@ -150,6 +152,8 @@ class TrainConfig:
     deterministic: bool = False
     initializer: str = "normal"
     mask_across_documents: bool = False
+    teacher: str = ""
+    teacher_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -164,7 +168,7 @@ class TrainConfig:
         decays = ("weight_decay", "embedding_weight_decay")
         _require_range("train", self, "zero or above", "warmup_steps", "embedding_lr", "seed", *decays)
         _require_range("train", self, "zero or above, and below one", "beta1", "beta2", "momentum", "average_decay")
-        _require_range("train", self, "from zero to one", "min_lr_ratio", "decay_ratio")
+        _require_range("train", self, "from zero to one", "min_lr_ratio", "decay_ratio", "teacher_share")
         _require_range("train", self, "below 2**63", "seed")
 
 

@@ -14,6 +14,7 @@ from stentor.model.ops import (
     embed,
     fuses,
     linear_cross_entropy,
+    linear_distillation,
     rotate,
     swiglu,
     turn_heads,
@@ -145,6 +146,28 @@ def test_linear_cross_entropy_is_what_torch_computes():
     assert linear_cross_entropy(x, weight, targets, fused=False) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_linear_distillation(interpreter, dtype, tolerance, share):
+    vocab_size = 300
+    targets = torch.randint(vocab_size, (12,), generator=torch.Generator().manual_seed(1))
+    targets[[3, 7]] = IGNORED_LABEL
+    teacher_logits = 3 * drawn(12, vocab_size, dtype=dtype, seed=2)
+
+    def function(x, weight, *, fused):
+        loss, nats = linear_distillation(x, weight, targets, teacher_logits, share=share, fused=fused)
+        assert not nats.requires_grad
+        return loss + 0 * nats
+
+    both_ways(function, (drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)), tolerance=tolerance)
+    leaves = drawn(12, 32), drawn(vocab_size, 32, seed=1)
+    plain, fused = (
+        linear_distillation(*leaves, targets, teacher_logits.float(), share=share, fused=way)[1]
+        for way in (False, True)
+    )
+    assert float(plain) == pytest.approx(float(fused), rel=1e-5)
+
+
 def test_a_rotation_keeps_lengths_and_turns_by_the_angle():
     angle = torch.tensor([[0.3, 0.3]])
     turned = rotate(torch.tensor([[[[1.0, 0.0]]]]), angle.cos(), angle.sin()).flatten()
@@ -167,3 +190,12 @@ def test_rows_are_summed(interpreter, rows, columns):
 
     values = drawn(rows, columns)
     assert torch.allclose(summed_rows(values), values.sum(dim=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("split", [1, 256, 299])
+def test_rows_before_and_after_a_split_are_summed_apart(interpreter, split):
+    from stentor.model.kernels.summed_rows import summed_rows
+
+    values = drawn(300, 40)
+    expected = torch.stack((values[:split].sum(dim=0), values[split:].sum(dim=0)))
+    assert torch.allclose(summed_rows(values, split=split), expected, atol=1e-4)

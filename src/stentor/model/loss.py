@@ -1,12 +1,13 @@
-"""Cross-entropy in nats, the two ways it is asked for: shifted inside for training, per token for measuring."""
+"""Cross-entropy in nats, the ways it is asked for: shifted inside for training, with or without a teacher, and per token."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stentor.model.llama import Llama
-from stentor.model.ops import IGNORED_LABEL, linear_cross_entropy
+from stentor.model.ops import IGNORED_LABEL, linear_cross_entropy, linear_distillation
 
 
 def shifted_loss(
@@ -23,12 +24,48 @@ def shifted_loss(
     Returns:
         Summed nats (a scalar with gradient) and the number of predicted tokens.
     """
-    x_BTD = model.hidden(input_ids_BT, document_ids_BT=document_ids_BT)
-    targets_BT = F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED_LABEL)
+    x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
+    targets_N = _shifted(labels_BT)
+    return linear_cross_entropy(x_ND, weight_VD, targets_N, fused=model.fuses), (targets_N != IGNORED_LABEL).sum()
+
+
+def distilled_loss(
+    model: Llama,
+    teacher: Llama,
+    input_ids_BT: Tensor,
+    labels_BT: Tensor,
+    *,
+    share: float,
+    document_ids_BT: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sum a loss of which a share is taken against what a teacher expects at each place.
+
+    Args:
+        model: the network that learns.
+        teacher: another, with the same token ids.
+        input_ids_BT: token ids.
+        labels_BT: the same ids, -100 where nothing is to be predicted.
+        share: of the loss, 0 to 1.
+        document_ids_BT: keeps attention within documents, for both.
+
+    Returns:
+        The loss (a scalar with gradient), and the summed nats of the labels alone, as `shifted_loss` gives them.
+    """
+    with torch.no_grad():
+        teacher_logits_NV = teacher(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)
+    x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
+    return linear_distillation(x_ND, weight_VD, _shifted(labels_BT), teacher_logits_NV, share=share, fused=model.fuses)
+
+
+def _before_the_head(model: Llama, input_ids_BT: Tensor, document_ids_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the two factors of the logits: hidden states [N, D] and the head [V, D]."""
     weight_VD = model.head_weight_VD
-    x_ND = x_BTD.flatten(0, 1).to(weight_VD.dtype)
-    total_nats = linear_cross_entropy(x_ND, weight_VD, targets_BT.flatten(), fused=model.fuses)
-    return total_nats, (targets_BT != IGNORED_LABEL).sum()
+    return model.hidden(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1).to(weight_VD.dtype), weight_VD
+
+
+def _shifted(labels_BT: Tensor) -> Tensor:
+    """Return what is to be predicted at each place [N]: the label of the next one."""
+    return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED_LABEL).flatten()
 
 
 def token_nats(model: Llama, input_ids_BT: Tensor, targets_BT: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from stentor.train.average import WeightAverage
 from stentor.train.batches import Budget
 from stentor.train.optimizers import Optimizers
 from stentor.train.step import Step
+from stentor.train.teacher import Teacher
 
 
 def make_model(recipe: Recipe, device: torch.device) -> Llama:
@@ -28,13 +29,16 @@ def make_model(recipe: Recipe, device: torch.device) -> Llama:
     return model
 
 
-def make_step(model: Llama, average: WeightAverage | None, recipe: Recipe, *, eos_token_id: int) -> Step:
+def make_step(
+    model: Llama, average: WeightAverage | None, recipe: Recipe, *, eos_token_id: int, teacher: Teacher | None = None
+) -> Step:
     """Return what updates a network as the recipe wants."""
     budget, train = Budget.of(recipe), recipe.train
     return Step(
         model,
         Optimizers(model, train),
         average,
+        teacher,
         sequences_per_step=min(budget.sequences_per_step, budget.num_sequences),
         micro_batch_size=train.micro_batch_size,
         max_grad_norm=train.max_grad_norm,

@@ -47,9 +47,11 @@ class TrainingState:
 
     Attributes:
         data_sha256: of the training shard's token ids, which a resumed run must find again.
+        teacher_sha256: of the teacher's weights, likewise; empty where there is none.
     """
 
     data_sha256: str
+    teacher_sha256: str = ""
     step: int = 0
     tokens_seen: int = 0
     best_step: int = 0

@@ -31,6 +31,7 @@ from stentor.train.plan import disk_bytes, explained_memory, require_memory
 from stentor.train.schedule import rates
 from stentor.train.step import Outcome
 from stentor.train.stop import stop_requests
+from stentor.train.teacher import load_teacher
 
 RECIPE_NAME = "recipe.toml"
 RESUME_CHOICES = ("auto", "never")
@@ -88,7 +89,10 @@ class _Run:
         self.model = make_model(recipe, self.device)
         initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
         self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
-        self.step = make_step(self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id)
+        self.teacher = load_teacher(recipe, shards.tokenizer, self.device)
+        self.step = make_step(
+            self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id, teacher=self.teacher
+        )
         self.state = self._start_or_resume()
         self._asked: list[_Asked] = []
         self._fetched_at = time.perf_counter()
@@ -102,6 +106,7 @@ class _Run:
             precision=str(self.model.numerics.compute_dtype).removeprefix("torch."),
             num_threads=torch.get_num_threads(),
             torch=torch.__version__,
+            num_teacher_parameters=self.teacher.model.config.num_parameters if self.teacher else 0,
         )
 
     @property
@@ -170,16 +175,22 @@ class _Run:
 
     def _start_or_resume(self) -> TrainingState:
         data_sha256 = self.shards.train.header.payload_sha256
+        teacher_sha256 = self.teacher.sha256 if self.teacher else ""
         found = load_latest(self.run_dir, on_note=self.log.note)
         if found is None:
             write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
             self.log.rewind(0)
-            return TrainingState(data_sha256=data_sha256)
+            return TrainingState(data_sha256=data_sha256, teacher_sha256=teacher_sha256)
         folder, state = found
         if state.data_sha256 != data_sha256:
             raise UserError(
                 f"{self.run_dir} was trained on other data than {self.shards.train.path}",
                 fix="make the same data again to go on, or start anew in another --run folder",
+            )
+        if state.teacher_sha256 != teacher_sha256:
+            raise UserError(
+                f"{self.run_dir} learned from other weights than those of {self.recipe.train.teacher}",
+                fix="put that teacher back to go on, or start anew in another --run folder",
             )
         restore(folder, self.model, self.step, self.average)
         settle(self.run_dir, state)

@@ -21,6 +21,7 @@ from stentor.train.average import WeightAverage
 from stentor.train.optimizers import Optimizers
 from stentor.train.precision import LossScale
 from stentor.train.schedule import Rates
+from stentor.train.teacher import Teacher
 
 WINDOW = 64
 """At most this many updates may be asked for before their outcomes are fetched."""
@@ -48,6 +49,7 @@ class Step:
         model: the network, on its device.
         optimizers: of its parameters.
         average: of its weights, if one is kept.
+        teacher: to learn from, if there is one.
         sequences_per_step: of every step but perhaps the last.
         micro_batch_size: sequences per forward pass.
         max_grad_norm: the gradient is clipped to this.
@@ -59,13 +61,14 @@ class Step:
         model: Llama,
         optimizers: Optimizers,
         average: WeightAverage | None,
+        teacher: Teacher | None = None,
         *,
         sequences_per_step: int,
         micro_batch_size: int,
         max_grad_norm: float,
         document_separator: int | None,
     ) -> None:
-        self._model, self._optimizers, self._average = model, optimizers, average
+        self._model, self._optimizers, self._average, self._teacher = model, optimizers, average, teacher
         self._micro_batch_size, self._max_grad_norm = micro_batch_size, max_grad_norm
         self.document_separator = document_separator
         device = model.embedding_VD.device
@@ -151,9 +154,13 @@ class Step:
         documents = None
         if self.document_separator is not None:
             documents = document_ids(inputs_MT, self.document_separator)
-        nats, _ = shifted_loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
-        (nats * scale).backward()
-        return nats.detach()
+        if self._teacher:
+            loss, nats = self._teacher.loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
+        else:
+            loss, _ = shifted_loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
+            nats = loss.detach()
+        (loss * scale).backward()
+        return nats
 
     def _apply(self, loss_nats: Tensor, grads: list[Tensor]) -> None:
         """Update the weights if loss and gradient are numbers, and note what happened."""

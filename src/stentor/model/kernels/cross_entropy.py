@@ -10,7 +10,7 @@ from torch import Tensor
 from stentor.model.kernels.compiled import gpu_kernel, power_of_2
 
 _IGNORED = tl.constexpr(-100)
-_WARPS_OF_ROW = {8192: 8, 16_384: 16, 32_768: 32}
+WARPS_OF_ROW = {8192: 8, 16_384: 16, 32_768: 32}
 
 
 def cross_entropy_in_place(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def cross_entropy_in_place(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     num_rows, vocab_size = logits_NV.shape
     nats_N = torch.empty(num_rows, dtype=torch.float32, device=logits_NV.device)
     block = max(1024, power_of_2(vocab_size))
-    warps = _WARPS_OF_ROW.get(block, 4)
+    warps = WARPS_OF_ROW.get(block, 4)
     _cross_entropy[(num_rows,)](logits_NV, targets_N, nats_N, vocab_size, BLOCK=block, num_warps=warps)
     return nats_N
 

@@ -11,6 +11,8 @@ from stentor.model.kernels.compiled import blocks_of, gpu_kernel
 from stentor.model.kernels.summed_rows import summed_rows
 
 _HEAD_TOKENS, _HEAD_WARPS = 64, 4
+_HEAD_PROGRAMS = 86
+"""For each head, where gains are learned: as few as fill a GPU, for each leaves a sum to be added up."""
 
 
 def turn_heads_forward(
@@ -97,57 +99,62 @@ def turn_heads_backward(
     queries, keys = grads[0].shape[1], grads[1].shape[1]
     grad_NE = torch.empty_like(qkv_NE)
     blocks = blocks_of(num_tokens, _HEAD_TOKENS)
-    summed_heads = queries + keys if learns_gains else 1
-    gain_grads_PH = qkv_NE.new_empty(summed_heads, blocks, head_dim, dtype=torch.float32)
-    _turn_heads_backward[(blocks, queries + 2 * keys)](
+    programs = min(_HEAD_PROGRAMS, blocks) if learns_gains else blocks
+    gain_grads_PH = qkv_NE.new_empty((queries + keys) * programs if learns_gains else 1, head_dim, dtype=torch.float32)
+    _turn_heads_backward[(programs, queries + 2 * keys)](
         *(qkv_NE, cos_TH, sin_TH, cos_TH if gains_2H is None else gains_2H, *grads, grad_NE, gain_grads_PH),
         *(num_tokens, cos_TH.shape[0], qkv_NE.shape[1], queries, keys, eps),
         NORMS=gains_2H is not None,
         LEARNS=learns_gains,
+        TURNS=blocks_of(blocks, programs),
         TOKENS=_HEAD_TOKENS,
         HALF=head_dim // 2,
         num_warps=_HEAD_WARPS,
     )
-    if not learns_gains:
-        return grad_NE, None
-    parts = gain_grads_PH[:queries].flatten(0, 1), gain_grads_PH[queries:].flatten(0, 1)
-    return grad_NE, torch.stack([summed_rows(part_PH) for part_PH in parts])
+    return grad_NE, summed_rows(gain_grads_PH, split=queries * programs) if learns_gains else None
 
 
 @gpu_kernel
 def _turn_heads_backward(
     qkv, cos, sin, gains, q_grad, k_grad, v_grad, grad, gain_grads, num_tokens, num_positions, width, queries, keys,
-    eps, NORMS: tl.constexpr, LEARNS: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
+    eps, NORMS: tl.constexpr, LEARNS: tl.constexpr, TURNS: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
-    tokens, head = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS), tl.program_id(1)
-    lower = tl.arange(0, HALF)
-    inside = (tokens < num_tokens)[:, None] & (lower < HALF)[None, :]
-    rows = tokens.to(tl.int64)[:, None]
-    place = rows * width + head * 2 * HALF + lower[None, :]
-    if head < queries:
-        above = q_grad + (rows * queries + head) * 2 * HALF + lower[None, :]
-    elif head < queries + keys:
-        above = k_grad + (rows * keys + head - queries) * 2 * HALF + lower[None, :]
-    else:
-        above = v_grad + (rows * keys + head - queries - keys) * 2 * HALF + lower[None, :]
-    a = tl.load(above, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(above + HALF, mask=inside, other=0.0).to(tl.float32)
-    if head < queries + keys:
-        turn = (tokens % num_positions)[:, None] * 2 * HALF + lower[None, :]
-        c, s = tl.load(cos + turn, mask=inside, other=0.0), tl.load(sin + turn, mask=inside, other=0.0)
-        a, b = a * c + b * s, b * c - a * s
-        if NORMS:
-            x = tl.load(qkv + place, mask=inside, other=0.0).to(tl.float32)
-            y = tl.load(qkv + place + HALF, mask=inside, other=0.0).to(tl.float32)
-            scale = tl.rsqrt((tl.sum(x * x, axis=1) + tl.sum(y * y, axis=1)) / (2 * HALF) + eps)[:, None]
-            x, y = x * scale, y * scale
-            if LEARNS:
-                sums = gain_grads + (head * tl.num_programs(0) + tl.program_id(0)) * 2 * HALF + lower
-                tl.store(sums, tl.sum(a * x, axis=0))
-                tl.store(sums + HALF, tl.sum(b * y, axis=0))
-            gain = gains + (head >= queries) * 2 * HALF + lower
-            a, b = a * tl.load(gain)[None, :], b * tl.load(gain + HALF)[None, :]
-            along = ((tl.sum(a * x, axis=1) + tl.sum(b * y, axis=1)) / (2 * HALF))[:, None]
-            a, b = (a - x * along) * scale, (b - y * along) * scale
-    tl.store(grad + place, a.to(grad.dtype.element_ty), mask=inside)
-    tl.store(grad + place + HALF, b.to(grad.dtype.element_ty), mask=inside)
+    """Take one head of every P-th block of tokens, so that each program sums the gains' gradient over many."""
+    head, lower = tl.program_id(1), tl.arange(0, HALF)
+    first_sum = tl.zeros((TOKENS, HALF), dtype=tl.float32)  # over its rows only at the end: that needs all threads
+    second_sum = tl.zeros((TOKENS, HALF), dtype=tl.float32)
+    for take in range(TURNS):
+        tokens = (take * tl.num_programs(0) + tl.program_id(0)) * TOKENS + tl.arange(0, TOKENS)
+        inside = (tokens < num_tokens)[:, None] & (lower < HALF)[None, :]
+        rows = tokens.to(tl.int64)[:, None]
+        place = rows * width + head * 2 * HALF + lower[None, :]
+        if head < queries:
+            above = q_grad + (rows * queries + head) * 2 * HALF + lower[None, :]
+        elif head < queries + keys:
+            above = k_grad + (rows * keys + head - queries) * 2 * HALF + lower[None, :]
+        else:
+            above = v_grad + (rows * keys + head - queries - keys) * 2 * HALF + lower[None, :]
+        a = tl.load(above, mask=inside, other=0.0).to(tl.float32)
+        b = tl.load(above + HALF, mask=inside, other=0.0).to(tl.float32)
+        if head < queries + keys:
+            turn = (tokens % num_positions)[:, None] * 2 * HALF + lower[None, :]
+            c, s = tl.load(cos + turn, mask=inside, other=0.0), tl.load(sin + turn, mask=inside, other=0.0)
+            a, b = a * c + b * s, b * c - a * s
+            if NORMS:
+                x = tl.load(qkv + place, mask=inside, other=0.0).to(tl.float32)
+                y = tl.load(qkv + place + HALF, mask=inside, other=0.0).to(tl.float32)
+                scale = tl.rsqrt((tl.sum(x * x, axis=1) + tl.sum(y * y, axis=1)) / (2 * HALF) + eps)[:, None]
+                x, y = x * scale, y * scale
+                if LEARNS:
+                    first_sum += a * x
+                    second_sum += b * y
+                gain = gains + (head >= queries) * 2 * HALF + lower
+                a, b = a * tl.load(gain)[None, :], b * tl.load(gain + HALF)[None, :]
+                along = ((tl.sum(a * x, axis=1) + tl.sum(b * y, axis=1)) / (2 * HALF))[:, None]
+                a, b = (a - x * along) * scale, (b - y * along) * scale
+        tl.store(grad + place, a.to(grad.dtype.element_ty), mask=inside)
+        tl.store(grad + place + HALF, b.to(grad.dtype.element_ty), mask=inside)
+    if LEARNS and head < queries + keys:
+        sums = gain_grads + (head * tl.num_programs(0) + tl.program_id(0)) * 2 * HALF + lower
+        tl.store(sums, tl.sum(first_sum, axis=0))
+        tl.store(sums + HALF, tl.sum(second_sum, axis=0))
