@@ -43,13 +43,16 @@ class Claim:
     peer_value: float | None = None
 
 
-def record(name: str, claims: list[Claim], details: Mapping[str, object] | None = None) -> Path:
+def record(
+    name: str, claims: list[Claim], details: Mapping[str, object] | None = None, *, machine: str | None = None
+) -> Path:
     """Write a benchmark's claims beside the others, with all that is needed to repeat it.
 
     Args:
         name: of the benchmark.
         claims: what the README shows.
         details: what it does not show, such as counts that the claims are sums of.
+        machine: on which all of it was measured, where that is not this one.
     """
     path = RESULTS / f"{name}.json"
     body = {
@@ -57,7 +60,7 @@ def record(name: str, claims: list[Claim], details: Mapping[str, object] | None 
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "commit": _commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {_gpu() or _cpu()}, {os.cpu_count()} cores",
+        "machine": machine or f"{platform.system()} {platform.machine()}, {_gpu() or _cpu()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **_versions()},
         "claims": [asdict(claim) for claim in claims],
         **({"details": dict(details)} if details else {}),

@@ -13,8 +13,10 @@ from stentor.model.ops import (
     add_rms_norm,
     embed,
     fuses,
+    head_gains,
     linear_cross_entropy,
     linear_distillation,
+    norm_gains,
     rotate,
     swiglu,
     turn_heads,
@@ -24,9 +26,18 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are impo
 
 
 @pytest.fixture
-def interpreter():
-    """Skip where Triton is not installed."""
+def interpreter(monkeypatch):
+    """Skip where Triton is not installed; run as few programs as leave more than one sum to be added up."""
     pytest.importorskip("triton", reason="needs Triton, which runs kernels on the CPU for tests")
+    from stentor.model.kernels import add_rms_norm, turn_heads
+
+    monkeypatch.setattr(add_rms_norm, "NORM_PROGRAMS", 3)
+    monkeypatch.setattr(turn_heads, "HEAD_PROGRAMS", 3)
+
+
+def norm(x, delta, gain, *, fused: bool, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    (prepared,) = norm_gains(gain[None], fused=fused)
+    return add_rms_norm(x, delta, prepared, eps=1e-5, dtype=dtype, fused=fused)
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
@@ -60,7 +71,7 @@ TYPES = [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)]
 @pytest.mark.parametrize("shape", [(2, 5, 64), (1, 3, 48), (3, 40, 256)])
 def test_add_rms_norm(interpreter, dtype, tolerance, shape):
     def function(x, delta, gain, *, fused):
-        return add_rms_norm(x, delta, gain, eps=1e-5, dtype=dtype, fused=fused)
+        return norm(x, delta, gain, dtype=dtype, fused=fused)
 
     both_ways(function, (drawn(*shape, dtype=dtype), drawn(*shape, dtype=dtype, seed=1), 1 + drawn(shape[-1], seed=2)),
               tolerance=tolerance)  # fmt: skip
@@ -71,10 +82,10 @@ def test_a_norm_alone(interpreter, dtype, tolerance):
     """The first norm adds nothing, the last one's sum is not used."""
 
     def first(x, gain, *, fused):
-        return add_rms_norm(x, None, gain, eps=1e-5, dtype=dtype, fused=fused)
+        return norm(x, None, gain, dtype=dtype, fused=fused)
 
     def last(x, delta, gain, *, fused):
-        return add_rms_norm(x, delta, gain, eps=1e-5, dtype=dtype, fused=fused)[1]
+        return norm(x, delta, gain, dtype=dtype, fused=fused)[1]
 
     x, delta, gain = drawn(2, 9, 64, dtype=dtype), drawn(2, 9, 64, dtype=dtype, seed=1), 1 + drawn(64, seed=2)
     both_ways(first, (x, gain), tolerance=tolerance)
@@ -83,7 +94,7 @@ def test_a_norm_alone(interpreter, dtype, tolerance):
 
 def test_a_stream_in_float32_feeds_products_in_bfloat16(interpreter):
     def function(x, delta, gain, *, fused):
-        return add_rms_norm(x, delta, gain, eps=1e-5, dtype=torch.bfloat16, fused=fused)
+        return norm(x, delta, gain, dtype=torch.bfloat16, fused=fused)
 
     both_ways(function, (drawn(2, 5, 64), drawn(2, 5, 64, dtype=torch.bfloat16), 1 + drawn(64)), tolerance=1e-2)
 
@@ -97,7 +108,14 @@ def test_turn_heads(interpreter, dtype, tolerance, queries, keys, head_dim, norm
     gains = (1 + 0.5 * drawn(head_dim, seed=3), 1 + 0.5 * drawn(head_dim, seed=4))
 
     def function(qkv, *given, fused):
-        return turn_heads(qkv, rotary, given or None, num_heads=(queries, keys), eps=1e-6, fused=fused)
+        prepared = None
+        if given:
+            q_gain, k_gain = given
+            prepared = (
+                head_gains(q_gain[None], queries, fused=fused)[0],
+                head_gains(k_gain[None], keys, fused=fused)[0],
+            )
+        return turn_heads(qkv, rotary, prepared, num_heads=(queries, keys), eps=1e-6, fused=fused)
 
     inputs = (drawn(3, 7, (queries + 2 * keys) * head_dim, dtype=dtype), *(gains if norms else ()))
     both_ways(function, inputs, tolerance=tolerance)
@@ -115,9 +133,9 @@ def test_embed(interpreter, dtype, tolerance):
 
 def test_gains_that_are_not_learned_get_no_gradient(interpreter):
     x, gain = drawn(2, 5, 32).requires_grad_(), drawn(32)
-    add_rms_norm(x, None, gain, eps=1e-5, dtype=torch.float32, fused=True)[1].sum().backward()
+    norm(x, None, gain, dtype=torch.float32, fused=True)[1].sum().backward()
     fused, x.grad = x.grad, None
-    add_rms_norm(x, None, gain, eps=1e-5, dtype=torch.float32, fused=False)[1].sum().backward()
+    norm(x, None, gain, dtype=torch.float32, fused=False)[1].sum().backward()
     assert fused is not None
     assert x.grad is not None
     assert torch.allclose(fused, x.grad, atol=1e-5)
@@ -184,18 +202,16 @@ def test_kernels_are_for_16_bits_on_new_enough_gpus(monkeypatch):
     assert not fuses(torch.float32, torch.device("cuda"))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 16), (300, 40), (1000, 64)])
-def test_rows_are_summed(interpreter, rows, columns):
-    from stentor.model.kernels.summed_rows import summed_rows
-
-    values = drawn(rows, columns)
-    assert torch.allclose(summed_rows(values), values.sum(dim=0), atol=1e-4)
-
-
-@pytest.mark.parametrize("split", [1, 256, 299])
-def test_rows_before_and_after_a_split_are_summed_apart(interpreter, split):
-    from stentor.model.kernels.summed_rows import summed_rows
-
-    values = drawn(300, 40)
-    expected = torch.stack((values[:split].sum(dim=0), values[split:].sum(dim=0)))
-    assert torch.allclose(summed_rows(values, split=split), expected, atol=1e-4)
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_gains_of_all_layers_learn_as_each_would_alone(interpreter, num_layers):
+    x, gains = drawn(2, 9, 32), (1 + drawn(num_layers, 32, seed=1)).requires_grad_()
+    found = []
+    for fused in (True, False):
+        gains.grad = None
+        for gain in norm_gains(gains, fused=fused):
+            add_rms_norm(x, None, gain, eps=1e-5, dtype=torch.float32, fused=fused)[1].square().sum().backward(
+                retain_graph=True
+            )
+        assert gains.grad is not None
+        found.append(gains.grad)
+    assert torch.allclose(*found, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""A teacher is read once, checked against the student, and heard in every step; a run goes on with the same one only."""
+"""A teacher is read once, checked against the student, and heard in every step; a run keeps the one it began with."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_run_does_not_go_on_with_another_teacher(tiny_recipe, tiny_shards, tea
 
 
 def test_there_must_be_one(tiny_recipe, tiny_shards, tmp_path):
-    with pytest.raises(UserError, match="the teacher .*nowhere cannot be read: there is no model") as raised:
+    with pytest.raises(UserError, match=r"the teacher .*nowhere cannot be read: there is no model") as raised:
         load_teacher(taught(tiny_recipe, tmp_path / "nowhere"), tiny_shards.tokenizer, CPU)
     assert "stentor train nowhere" in str(raised.value)
 

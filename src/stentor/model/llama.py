@@ -11,7 +11,7 @@ Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
-from stentor.model.ops import add_rms_norm, embed, fuses, swiglu, turn_heads
+from stentor.model.ops import add_rms_norm, embed, fuses, head_gains, norm_gains, swiglu, turn_heads
 
 
 class _LayerWeights(NamedTuple):
     """One layer's parameters, matrices in the type of their products."""
 
-    attention_norm_D: Tensor
-    mlp_norm_D: Tensor
+    attention_norm: Tensor
+    mlp_norm: Tensor
     qkv_ED: Tensor
     attention_out_DE: Tensor
     gate_up_FD: Tensor
@@ -137,7 +137,7 @@ class Llama(nn.Module):
         fused, delta_BTD = self.fuses, None
         x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, fused=fused)
         for layer, weights in enumerate(self._layers()):
-            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm_D, weights.qkv_ED.dtype)
+            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm, weights.qkv_ED.dtype)
             heads = turn_heads(
                 F.linear(h_BTD, weights.qkv_ED),
                 rotary,
@@ -147,29 +147,33 @@ class Llama(nn.Module):
                 fused=fused,
             )
             delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
-            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm_D, weights.gate_up_FD.dtype)
+            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
             delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), fused=fused), weights.down_DF)
         if cache:
             cache.length += num_tokens
-        return self._add_norm(x_BTD, delta_BTD, self.final_norm_D, self.numerics.stream_dtype)[1]
+        (final_norm,) = norm_gains(self.final_norm_D[None], fused=fused)
+        return self._add_norm(x_BTD, delta_BTD, final_norm, self.numerics.stream_dtype)[1]
 
     def _add_norm(
-        self, x_BTD: Tensor, delta_BTD: Tensor | None, gain_D: Tensor, dtype: torch.dtype
+        self, x_BTD: Tensor, delta_BTD: Tensor | None, gain: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        return add_rms_norm(x_BTD, delta_BTD, gain_D, eps=self.config.rms_norm_eps, dtype=dtype, fused=self.fuses)
+        return add_rms_norm(x_BTD, delta_BTD, gain, eps=self.config.rms_norm_eps, dtype=dtype, fused=self.fuses)
 
     def _layers(self) -> Iterator[_LayerWeights]:
         """Yield the weights of each layer as its operations see them."""
         # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
-        norms = (self.attention_norm_LD.unbind(), self.mlp_norm_LD.unbind())
+        norms = [norm_gains(stacked_LD, fused=self.fuses) for stacked_LD in (self.attention_norm_LD, self.mlp_norm_LD)]
         matrices = (self.qkv_LED, self.attention_out_LDE, self.gate_up_LFD, self.down_LDF)
-        gains = (
-            zip(self.q_norm_LH.unbind(), self.k_norm_LH.unbind(), strict=True)
-            if self.config.has_qk_norm
-            else repeat(None, self.config.num_hidden_layers)
-        )
-        for values in zip(*norms, *map(self.numerics.layers, matrices), gains, strict=True):
+        for values in zip(*norms, *map(self.numerics.layers, matrices), self._head_gains(), strict=True):
             yield _LayerWeights(*values)
+
+    def _head_gains(self) -> Iterable[tuple[Tensor, Tensor] | None]:
+        config = self.config
+        if not config.has_qk_norm:
+            return repeat(None, config.num_hidden_layers)
+        q_gains = head_gains(self.q_norm_LH, config.num_attention_heads, fused=self.fuses)
+        k_gains = head_gains(self.k_norm_LH, config.num_key_value_heads, fused=self.fuses)
+        return zip(q_gains, k_gains, strict=True)
 
 
 def attend(

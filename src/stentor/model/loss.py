@@ -1,4 +1,4 @@
-"""Cross-entropy in nats, the ways it is asked for: shifted inside for training, with or without a teacher, and per token."""
+"""Cross-entropy in nats: shifted inside for training, with a teacher or without, and per token for measuring."""
 
 from __future__ import annotations
 

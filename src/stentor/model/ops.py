@@ -63,24 +63,41 @@ class _Embed(torch.autograd.Function):
 
 
 def add_rms_norm(
-    x_BTD: Tensor, delta_BTD: Tensor | None, gain_D: Tensor, *, eps: float, dtype: torch.dtype, fused: bool
+    x_BTD: Tensor, delta_BTD: Tensor | None, gain: Tensor, *, eps: float, dtype: torch.dtype, fused: bool
 ) -> tuple[Tensor, Tensor]:
     """Return x + delta, and its RMSNorm in `dtype`.
 
     Args:
         x_BTD: what flows between layers.
         delta_BTD: what a layer adds to it; None adds nothing.
-        gain_D: of the norm.
+        gain: of the norm, from `norm_gains`.
         eps: of the norm.
         dtype: of the product that the norm feeds.
         fused: use the kernel.
 
     Reference: Zhang and Sennrich 2019, "RMSNorm", arXiv 1910.07467, eq. 4.
     """
-    if fused and x_BTD.shape[-1] <= MAX_FUSED_HIDDEN_SIZE:
-        return _AddRmsNorm.apply(x_BTD, delta_BTD, gain_D, eps, dtype)
+    if _fuses_norm(x_BTD, fused=fused):
+        return _AddRmsNorm.apply(x_BTD, delta_BTD, gain, eps, dtype)
     sum_BTD = x_BTD if delta_BTD is None else x_BTD + delta_BTD
-    return sum_BTD, rms_norm(sum_BTD, gain_D, eps).to(dtype)
+    return sum_BTD, rms_norm(sum_BTD, gain, eps).to(dtype)
+
+
+def norm_gains(stacked_LD: Tensor, *, fused: bool) -> tuple[Tensor, ...]:
+    """Return the gain of each layer as `add_rms_norm` takes it.
+
+    For the kernel that is [P, D], the same row for each program it runs: a program leaves its own sum as the gradient of
+    its row, and autograd adds up those of all layers at once.
+    """
+    if not _fuses_norm(stacked_LD, fused=fused):
+        return stacked_LD.unbind()
+    from stentor.model.kernels.add_rms_norm import NORM_PROGRAMS
+
+    return stacked_LD[:, None].expand(-1, NORM_PROGRAMS, -1).unbind()
+
+
+def _fuses_norm(x: Tensor, *, fused: bool) -> bool:
+    return fused and x.shape[-1] <= MAX_FUSED_HIDDEN_SIZE
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -91,13 +108,13 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 class _AddRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, delta: Tensor | None, gain_D: Tensor, eps: float, dtype: torch.dtype
+        ctx: Any, x: Tensor, delta: Tensor | None, gains_PD: Tensor, eps: float, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         from stentor.model.kernels.add_rms_norm import add_rms_norm_forward
 
         rows = (x.flatten(0, -2), None if delta is None else delta.flatten(0, -2).to(x.dtype))
-        sum_ND, normed_ND, inverse_N = add_rms_norm_forward(*rows, gain_D, eps, dtype)
-        ctx.save_for_backward(sum_ND, gain_D, inverse_N)
+        sum_ND, normed_ND, inverse_N = add_rms_norm_forward(*rows, gains_PD[0], eps, dtype)
+        ctx.save_for_backward(sum_ND, gains_PD, inverse_N)
         ctx.has_delta, ctx.delta_dtype = delta is not None, delta.dtype if delta is not None else None
         ctx.set_materialize_grads(False)
         total = x.view_as(x) if delta is None else sum_ND.view(x.shape)
@@ -109,14 +126,14 @@ class _AddRmsNorm(torch.autograd.Function):
 
         sum_grad, normed_grad = grads
         assert normed_grad is not None, "a norm whose result nothing uses"
-        sum_ND, gain_D, inverse_N = ctx.saved_tensors
+        sum_ND, gains_PD, inverse_N = ctx.saved_tensors
         upper_ND = None if sum_grad is None else sum_grad.flatten(0, -2).contiguous()
-        grad_ND, gain_grad_D = add_rms_norm_backward(
-            *(sum_ND, gain_D, inverse_N, upper_ND, normed_grad.flatten(0, -2).contiguous()),
+        grad_ND, gain_grads_PD = add_rms_norm_backward(
+            *(sum_ND, gains_PD[0], inverse_N, upper_ND, normed_grad.flatten(0, -2).contiguous()),
             learns_gain=ctx.needs_input_grad[2],
         )
         grad = grad_ND.view(normed_grad.shape)
-        return grad, grad.to(ctx.delta_dtype) if ctx.has_delta else None, gain_grad_D, None, None
+        return grad, grad.to(ctx.delta_dtype) if ctx.has_delta else None, gain_grads_PD, None, None
 
 
 # --- heads: normalised and rotated -----------------------------------------------------------------------------
@@ -136,7 +153,7 @@ def turn_heads(
     Args:
         qkv_BTE: queries, keys and values of each token, one behind the other.
         rotary: cosines and sines [T, H] of the tokens' positions.
-        gains: of queries and of keys [H] each, or None for a network without these norms.
+        gains: of queries and of keys, from `head_gains`, or None for a network without these norms.
         num_heads: of queries, and of keys.
         eps: of the norm.
         fused: use the kernel.
@@ -148,15 +165,27 @@ def turn_heads(
     """
     queries, keys = num_heads
     head_dim = rotary[0].shape[-1]
-    if fused and head_dim & (head_dim - 1) == 0:
-        merged = None if gains is None else torch.stack(gains)
-        return _TurnHeads.apply(qkv_BTE, *rotary, merged, num_heads, eps)
+    if _fuses_heads(head_dim, fused=fused):
+        return _TurnHeads.apply(qkv_BTE, *rotary, *(gains or (None, None)), num_heads, eps)
     heads_BTNH = qkv_BTE.unflatten(-1, (-1, head_dim))
     q_BTNH, k_BTKH, v_BTKH = heads_BTNH.split((queries, keys, keys), dim=2)
     if gains is not None:
         q_BTNH, k_BTKH = rms_norm(q_BTNH, gains[0], eps), rms_norm(k_BTKH, gains[1], eps)
     q_BTNH, k_BTKH = (rotate(x_BTNH, *rotary).to(qkv_BTE.dtype) for x_BTNH in (q_BTNH, k_BTKH))
     return q_BTNH.transpose(1, 2), k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2)
+
+
+def head_gains(stacked_LH: Tensor, num_heads: int, *, fused: bool) -> tuple[Tensor, ...]:
+    """Return the gain of each layer as `turn_heads` takes it: for the kernel [P, H], see `norm_gains`."""
+    if not _fuses_heads(stacked_LH.shape[-1], fused=fused):
+        return stacked_LH.unbind()
+    from stentor.model.kernels.turn_heads import HEAD_PROGRAMS
+
+    return stacked_LH[:, None].expand(-1, num_heads * HEAD_PROGRAMS, -1).unbind()
+
+
+def _fuses_heads(head_dim: int, *, fused: bool) -> bool:
+    return fused and head_dim & (head_dim - 1) == 0
 
 
 def rotate(x_BTNH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
@@ -172,7 +201,8 @@ class _TurnHeads(torch.autograd.Function):
         qkv_BTE: Tensor,
         cos_TH: Tensor,
         sin_TH: Tensor,
-        gains_2H: Tensor | None,
+        q_gains_PH: Tensor | None,
+        k_gains_PH: Tensor | None,
         num_heads: tuple[int, int],
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,8 +211,9 @@ class _TurnHeads(torch.autograd.Function):
         batch, tokens, _ = qkv_BTE.shape
         queries, keys = num_heads
         flat_NE = qkv_BTE.flatten(0, 1)
-        turned = turn_heads_forward(flat_NE, cos_TH, sin_TH, gains_2H, num_heads, eps)
-        ctx.save_for_backward(flat_NE, cos_TH, sin_TH, gains_2H)
+        gains = (q_gains_PH[0], k_gains_PH[0]) if q_gains_PH is not None and k_gains_PH is not None else None
+        turned = turn_heads_forward(flat_NE, cos_TH, sin_TH, gains, num_heads, eps)
+        ctx.save_for_backward(flat_NE, cos_TH, sin_TH, *(gains or ()))
         ctx.eps = eps
         head_dim = cos_TH.shape[1]
         v_BTKH = qkv_BTE[..., (queries + keys) * head_dim :].unflatten(-1, (keys, head_dim))
@@ -193,14 +224,14 @@ class _TurnHeads(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from stentor.model.kernels.turn_heads import turn_heads_backward
 
-        flat_NE, cos_TH, sin_TH, gains_2H = ctx.saved_tensors
+        flat_NE, cos_TH, sin_TH, *gains = ctx.saved_tensors
         batch, _, tokens, _ = grads[0].shape
         q_grad, k_grad, v_grad = (grad.transpose(1, 2).contiguous().flatten(0, 1) for grad in grads)
-        grad_NE, gain_grads_2H = turn_heads_backward(
-            *(flat_NE, cos_TH, sin_TH, gains_2H, (q_grad, k_grad, v_grad), ctx.eps),
+        grad_NE, gain_grads = turn_heads_backward(
+            *(flat_NE, cos_TH, sin_TH, tuple(gains) or None, (q_grad, k_grad, v_grad), ctx.eps),
             learns_gains=ctx.needs_input_grad[3],
         )
-        return grad_NE.view(batch, tokens, -1), None, None, gain_grads_2H, None, None
+        return grad_NE.view(batch, tokens, -1), None, None, *gain_grads, None, None
 
 
 # --- SwiGLU ----------------------------------------------------------------------------------------------------

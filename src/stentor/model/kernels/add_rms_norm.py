@@ -8,10 +8,10 @@ import triton.language as tl
 from torch import Tensor
 
 from stentor.model.kernels.compiled import blocks_of, gpu_kernel, power_of_2
-from stentor.model.kernels.summed_rows import summed_rows
 
-_NORM_ROWS, _NORM_PROGRAMS, _NORM_WARPS = 8, 1056, 1
-"""Eight programs of one warp for each of an H200's 132 multiprocessors: the fastest of 80 ways that were timed."""
+NORM_PROGRAMS = 1056
+"""Where a gain is learned: eight of one warp for each of an H200's 132 multiprocessors, the best of 80 ways timed."""
+_NORM_ROWS, _NORM_WARPS = 8, 1
 
 
 def add_rms_norm_forward(
@@ -62,10 +62,13 @@ def add_rms_norm_backward(
     *,
     learns_gain: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of the sum (which is that of both its terms) and, if wanted, of the gain, float32 [D]."""
+    """Return the gradient of the sum (which is that of both its terms) and, if wanted, of the gain.
+
+    That is a sum for each program, float32 [P, D], to be added up.
+    """
     num_rows, width = sum_ND.shape
     blocks = blocks_of(num_rows, _NORM_ROWS)
-    programs = min(_NORM_PROGRAMS, blocks) if learns_gain else blocks
+    programs = NORM_PROGRAMS if learns_gain else blocks
     grad_ND = torch.empty_like(sum_ND)
     gain_grads_PD = sum_ND.new_empty(programs if learns_gain else 1, width, dtype=torch.float32)
     upper = normed_grad_ND if sum_grad_ND is None else sum_grad_ND
@@ -78,7 +81,7 @@ def add_rms_norm_backward(
         BLOCK=power_of_2(width),
         num_warps=_NORM_WARPS,
     )
-    return grad_ND, summed_rows(gain_grads_PD) if learns_gain else None
+    return grad_ND, gain_grads_PD if learns_gain else None
 
 
 @gpu_kernel
