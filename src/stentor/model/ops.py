@@ -86,8 +86,8 @@ def add_rms_norm(
 def norm_gains(stacked_LD: Tensor, *, fused: bool) -> tuple[Tensor, ...]:
     """Return the gain of each layer as `add_rms_norm` takes it.
 
-    For the kernel that is [P, D], the same row for each program it runs: a program leaves its own sum as the gradient of
-    its row, and autograd adds up those of all layers at once.
+    For the kernel that is [P, D], the same row for each program it runs: each leaves its own sum as its row's gradient,
+    and autograd adds up those of all layers at once.
     """
     if not _fuses_norm(stacked_LD, fused=fused):
         return stacked_LD.unbind()
