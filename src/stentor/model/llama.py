@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
 from stentor.model.ops import add_rms_norm, embed, fuses, head_gains, norm_gains, swiglu, turn_heads
+from stentor.model.products import linear
 
 
 class _LayerWeights(NamedTuple):
@@ -119,7 +120,9 @@ class Llama(nn.Module):
     @property
     def head_weight_VD(self) -> Tensor:
         """What hidden states are compared with to give logits, as the product sees it."""
-        return self.numerics.head(self.embedding_VD if self.config.tie_word_embeddings else self.head_VD)
+        return self.numerics.head(
+            self.embedding_VD if self.config.tie_word_embeddings else self.head_VD, fused=self.fuses
+        )
 
     @property
     def fuses(self) -> bool:
@@ -139,16 +142,18 @@ class Llama(nn.Module):
         for layer, weights in enumerate(self._layers()):
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm, weights.qkv_ED.dtype)
             heads = turn_heads(
-                F.linear(h_BTD, weights.qkv_ED),
+                linear(h_BTD, weights.qkv_ED, fused=fused),
                 rotary,
                 weights.head_gains,
                 num_heads=(self.config.num_attention_heads, self.config.num_key_value_heads),
                 eps=self.config.rms_norm_eps,
                 fused=fused,
             )
-            delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
+            attended_BTE = attend(*heads, mask=mask, cache=cache, layer=layer)
+            delta_BTD = linear(attended_BTE, weights.attention_out_DE, fused=fused)
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
-            delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), fused=fused), weights.down_DF)
+            inner_BTF = swiglu(linear(h_BTD, weights.gate_up_FD, fused=fused), fused=fused)
+            delta_BTD = linear(inner_BTF, weights.down_DF, fused=fused)
         if cache:
             cache.length += num_tokens
         (final_norm,) = norm_gains(self.final_norm_D[None], fused=fused)
@@ -164,7 +169,8 @@ class Llama(nn.Module):
         # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
         norms = [norm_gains(stacked_LD, fused=self.fuses) for stacked_LD in (self.attention_norm_LD, self.mlp_norm_LD)]
         matrices = (self.qkv_LED, self.attention_out_LDE, self.gate_up_LFD, self.down_LDF)
-        for values in zip(*norms, *map(self.numerics.layers, matrices), self._head_gains(), strict=True):
+        of_layers = [self.numerics.layers(stacked_LRC, fused=self.fuses) for stacked_LRC in matrices]
+        for values in zip(*norms, *of_layers, self._head_gains(), strict=True):
             yield _LayerWeights(*values)
 
     def _head_gains(self) -> Iterable[tuple[Tensor, Tensor] | None]:

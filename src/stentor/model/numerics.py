@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stentor.model.fake_quant import fake_quantize
+from stentor.model.products import unstacked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +34,20 @@ class Numerics:
         """The type of what flows between layers."""
         return self.compute_dtype if self.float32_parts == "none" else torch.float32
 
-    def layers(self, stacked_LRC: Tensor) -> list[Tensor]:
+    def layers(self, stacked_LRC: Tensor, *, fused: bool = False) -> list[Tensor]:
         """Return the matrix of each layer as its products see it.
 
         Args:
             stacked_LRC: the matrices of all layers, one behind the other; they are converted in one pass.
+            fused: for `products.linear` in its fused form.
         """
         seen_LRC = fake_quantize(stacked_LRC) if self.fake_quantizes else stacked_LRC
-        # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
-        layers = list(seen_LRC.to(self.compute_dtype).unbind())
+        layers = list(unstacked(seen_LRC, self.compute_dtype, fused=fused))
         if self.float32_parts == "ends":
-            layers[0], layers[-1] = stacked_LRC[0], stacked_LRC[-1]
+            first, *_, last = unstacked(stacked_LRC[[0, -1]], torch.float32, fused=fused)
+            layers[0], layers[-1] = first, last
         return layers
 
-    def head(self, weight_VD: Tensor) -> Tensor:
+    def head(self, weight_VD: Tensor, *, fused: bool = False) -> Tensor:
         """Return the embedding or the head as products see it."""
-        return weight_VD.to(self.stream_dtype)
+        return unstacked(weight_VD[None], self.stream_dtype, fused=fused)[0]

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stentor.model.products import beside
+
 IGNORED_LABEL = -100
 MAX_FUSED_VOCAB_SIZE, MAX_FUSED_HIDDEN_SIZE = 32_768, 4096
 """Longer rows do not fit the registers of one block of threads."""
@@ -275,7 +277,7 @@ def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, 
 
     Args:
         x_ND: hidden states.
-        weight_VD: the head, of the same type.
+        weight_VD: the head, of the same type, from `products.unstacked`.
         targets_N: int64; -100 is ignored.
         fused: use the kernel.
     """
@@ -300,8 +302,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x_ND, weight_VD, logits_grad_NV = ctx.saved_tensors
-        scale = grads[0].to(x_ND.dtype)
-        return (logits_grad_NV @ weight_VD) * scale, (logits_grad_NV.T @ x_ND) * scale, None
+        return *_factor_grads(x_ND, weight_VD, logits_grad_NV, grads[0]), None
+
+
+def _factor_grads(x_ND: Tensor, weight_VD: Tensor, logits_grad_NV: Tensor, loss_grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the two factors of logits."""
+    scale = loss_grad.to(x_ND.dtype)
+    weight_grad_VD = beside(lambda grad_NV, x_ND, scale: (grad_NV.T @ x_ND) * scale, logits_grad_NV, x_ND, scale)
+    return (logits_grad_NV @ weight_VD) * scale, weight_grad_VD
 
 
 # --- head and distillation -------------------------------------------------------------------------------------
@@ -317,7 +325,7 @@ def linear_distillation(
 
     Args:
         x_ND: hidden states.
-        weight_VD: the head, of the same type.
+        weight_VD: the head, of the same type, from `products.unstacked`.
         targets_N: int64; -100 is ignored.
         teacher_logits_NV: of the teacher at the same places, without gradient.
         share: of the loss that is taken against the teacher, 0 to 1.
@@ -356,5 +364,4 @@ class _LinearDistillation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, weight_VD, logits_grad_NV = ctx.saved_tensors
-        scale = grads[0].to(x_ND.dtype)
-        return (logits_grad_NV @ weight_VD) * scale, (logits_grad_NV.T @ x_ND) * scale, None, None, None
+        return *_factor_grads(x_ND, weight_VD, logits_grad_NV, grads[0]), None, None, None
