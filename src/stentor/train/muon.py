@@ -127,14 +127,26 @@ class Muon:
         rows = slice(place.start, place.end)
         weight_LRC, mean_LR1 = self._weights[place.name][:, rows], self.second_moments[place.name][:, rows]
         update_LRC = update_LRC.float()
-        squares_LR1 = mean_LR1.lerp(update_LRC.square().mean(dim=-1, keepdim=True), 1 - SECOND_MOMENT_DECAY)
-        mean_LR1.copy_(torch.where(applies, squares_LR1, mean_LR1))
-        evened_LRC = update_LRC / squares_LR1.sqrt().clamp(min=_TINY)
-        evened_LRC = evened_LRC * (_size(update_LRC) / _size(evened_LRC).clamp(min=_TINY))
+        squares_LR1 = update_LRC.square().mean(dim=-1, keepdim=True)
+        means_LR1 = mean_LR1.lerp(squares_LR1, 1 - SECOND_MOMENT_DECAY)
+        mean_LR1.copy_(torch.where(applies, means_LR1, mean_LR1))
+        evened_LRC = update_LRC * _row_scales(squares_LR1, means_LR1)
         step = lr * max(1.0, weight_LRC.shape[1] / weight_LRC.shape[2]) ** 0.5
         agrees_LRC = (evened_LRC * weight_LRC) > 0
         moved_LRC = weight_LRC - step * (evened_LRC + weight_decay * weight_LRC * agrees_LRC)
         weight_LRC.copy_(torch.where(applies, moved_LRC, weight_LRC))
+
+
+def _row_scales(squares_LR1: Tensor, means_LR1: Tensor) -> Tensor:
+    """Return what evens out rows and leaves the size of each matrix as it is.
+
+    Args:
+        squares_LR1: the mean square of each row.
+        means_LR1: the running mean of that, by whose root rows are divided.
+    """
+    means_LR1 = means_LR1.clamp(min=_TINY)
+    kept_L11 = squares_LR1.sum(dim=1, keepdim=True) / (squares_LR1 / means_LR1).sum(dim=1, keepdim=True).clamp(min=_TINY)
+    return (kept_L11 / means_LR1).sqrt()
 
 
 def _size(matrices_LRC: Tensor) -> Tensor:
