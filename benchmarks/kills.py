@@ -59,8 +59,9 @@ def disturb(world: World, folder: Path, draw: random.Random) -> Counter[str]:
     while tally["kills at random moments"] < KILLS_AT_RANDOM:
         run = folder / f"random-{tally.total()}"
         for _ in range(draw.randint(1, 3)):
-            code = world(run, kill_after_s=draw.uniform(0, world.seconds))["code"]
-            tally["kills at random moments" if code == KILLED else "too late: it had ended"] += 1
+            if world(run, kill_after_s=draw.uniform(0, world.seconds))["code"] != KILLED:
+                break  # it had ended
+            tally["kills at random moments"] += 1
         _resume(world, run, tally)
     every_call = list(world.fullest_save)
     others = [call for call in range(1, len(world.calls) + 1) if call not in world.fullest_save]

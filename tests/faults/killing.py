@@ -113,7 +113,6 @@ def result(run: Path) -> dict[str, Any]:
     kept = {
         "train": ("step", "tokens_seen", "loss_nats", "lr", "grad_norm"),
         "evaluation": ("step", "tokens_seen", "loss_nats", "bits_per_byte"),
-        "finished": ("step", "best_step"),
     }
     return {
         "files": {
@@ -125,5 +124,6 @@ def result(run: Path) -> dict[str, Any]:
         "latest": (run / "latest.json").read_text(),
         "recipe": (run / "recipe.toml").read_text(),
         "log": [(r["kind"], *(r[key] for key in kept[r["kind"]])) for r in records if r["kind"] in kept],
+        "finished": {(r["step"], r["best_step"]) for r in records if r["kind"] == "finished"},  # at every visit anew
         "names": sorted(path.name for path in (*run.iterdir(), *checkpoints.iterdir())),
     }

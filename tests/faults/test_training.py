@@ -136,9 +136,16 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+OTHER_FILES = ["model.safetensors", "config.json", "tokenizer.json", "manifest.json"]
+
+
 @pytest.mark.parametrize(
-    "name", ["training_state.safetensors", "model.safetensors", "config.json", "tokenizer.json", "manifest.json"]
+    ("name", "damage"),
+    [
+        *(("training_state.safetensors", damage) for damage in DAMAGES),
+        *((name, "one bit flipped") for name in OTHER_FILES),
+        *(pytest.param(name, damage, marks=pytest.mark.slow) for name in OTHER_FILES for damage in DAMAGES),
+    ],
 )
 def test_a_spoiled_newest_checkpoint_is_passed_over_and_named(world, tmp_path, name, damage):
     run = tmp_path / "run"

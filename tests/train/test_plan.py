@@ -155,6 +155,22 @@ def test_running_out_of_memory_with_one_sequence_proposes_a_smaller_model(tiny_r
     assert "a smaller model" in caught.value.fix
 
 
+def test_a_cpu_that_has_no_memory_is_told_the_same(tiny_recipe):
+    with pytest.raises(UserError, match=r"do not fit .*DefaultCPUAllocator: can't allocate") as caught:  # noqa: SIM117
+        with explained_memory(tiny_recipe):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+    assert "set train.micro_batch_size=1: steps keep their 256 tokens" in caught.value.fix
+
+
+def test_running_out_of_memory_while_planning_is_explained(tiny_recipe, monkeypatch):
+    def measured(recipe, device):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(module, "_measured_rate", measured)
+    with pytest.raises(UserError, match="micro-batches of 3 sequences do not fit"):
+        plan(tiny_recipe)
+
+
 def test_other_errors_are_not_explained(tiny_recipe):
     with pytest.raises(RuntimeError, match="another"), explained_memory(tiny_recipe):
         raise RuntimeError("another")

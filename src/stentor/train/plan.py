@@ -24,6 +24,8 @@ from stentor.train.build import make_model
 _CHECKPOINTS_KEPT = 4
 """The latest, the one before it, the best, and one being written."""
 _TIMED_STEPS = 2
+_CPU_REFUSAL = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says on a CPU, in an error of no class of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def plan(recipe: Recipe) -> Plan:
     require_memory(recipe, device)
     budget, num_parameters = Budget.of(recipe), recipe.model.num_parameters
     last_step = budget.num_sequences - budget.sequences_before(budget.num_steps - 1)
-    tokens_per_second = _measured_rate(recipe, device)
+    with explained_memory(recipe):
+        tokens_per_second = _measured_rate(recipe, device)
     return Plan(
         num_parameters=num_parameters,
         num_tokens=recipe.train.tokens,
@@ -97,7 +100,9 @@ def explained_memory(recipe: Recipe) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _CPU_REFUSAL not in str(error):
+            raise
         size = _micro_batch(recipe)
         smaller = (
             f"set train.micro_batch_size={size // 2}: steps keep their {recipe.train.global_batch_tokens:,} tokens"
