@@ -9,7 +9,7 @@ import torch
 
 from stentor.artifacts import staged_directory, verify_directory
 from stentor.cli.main import main
-from stentor.export import gguf, huggingface, source
+from stentor.export import gguf, huggingface, reference, source
 from stentor.export.parity import Agreement, ExportReport, MappedTokenizer, Proof, Segmentation
 from stentor.model.config import ModelConfig
 from stentor.model.folder import write_model_folder
@@ -70,15 +70,15 @@ def called(monkeypatch):
     def stand_in(format_name):
         def export(model, output, **options):
             calls.append((format_name, model, str(output), options))
-            proven = None if options["unverified"] else proof
-            return ExportReport(
-                path=str(output), format=format_name, dtype=options["dtype"], size_bytes=1_234_567, proof=proven
-            )
+            proven = None if options.get("unverified") else proof
+            dtype = options.get("dtype", "float32")
+            return ExportReport(path=str(output), format=format_name, dtype=dtype, size_bytes=1_234_567, proof=proven)
 
         return export
 
     monkeypatch.setattr(gguf, "export_gguf", stand_in("gguf"))
     monkeypatch.setattr(huggingface, "export_huggingface", stand_in("huggingface"))
+    monkeypatch.setattr(reference, "export_reference", stand_in("reference"))
     return calls
 
 
@@ -148,13 +148,32 @@ def test_a_mapped_tokenizer_is_never_called_equal(run, called, monkeypatch):
         assert "text prepared by Stentor: similarity of ids 75.0%" in out
 
 
-def test_a_folder_carries_its_tokenizer_so_there_is_nothing_to_compare(run, called):
-    code, out, err = run("m", "o", "--to", "huggingface", "--compare", "a text")
+def test_the_reference_layout_takes_no_choices(run, called):
+    code, out, err = run("m", "o", "--to", "reference", "--force")
+    assert code == 0
+    assert called == [("reference", "m", "o", {"replace": True})]
+    assert "writing o and reading it back" in err
+    assert "o: reference, float32, 1.2 MB" in out
+
+
+def test_a_real_export_in_the_reference_layout(run, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "NUM_STRINGS", 50)
+    code, out, err = run(model, tmp_path / "layout", "--to", "reference")
+    assert code == 0, err
+    assert "proven in Stentor" in out
+    assert "reads every tensor back to the bit" in out
+    assert "same weights, 63 positions: largest logit difference 0, mean KL 0 nats" in out
+    verify_directory(tmp_path / "layout", kind="model")
+
+
+@pytest.mark.parametrize("to", ["huggingface", "reference"])
+def test_a_folder_carries_its_tokenizer_so_there_is_nothing_to_compare(run, called, to):
+    code, out, err = run("m", "o", "--to", to, "--compare", "a text")
     assert (code, out, called) == (2, "", [])
     assert "--compare is for --to gguf" in err
 
 
-@pytest.mark.parametrize(("to", "dtype"), [("huggingface", "q8_0"), ("gguf", "bfloat16")])
+@pytest.mark.parametrize(("to", "dtype"), [("huggingface", "q8_0"), ("gguf", "bfloat16"), ("reference", "float16")])
 def test_a_dtype_the_format_does_not_store_is_a_usage_error(run, called, to, dtype):
     code, out, err = run("m", "o", "--to", to, "--dtype", dtype)
     assert code == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stentor.artifacts import staged_directory
-from stentor.export import source
+from stentor.export import huggingface, source
 from stentor.model.config import ModelConfig, padded_vocab_size
 from stentor.model.folder import write_model_folder
 from stentor.model.names import expected_shapes
@@ -95,3 +95,16 @@ def consumer(request) -> tuple[str, Path]:
 def few_strings(monkeypatch):
     """Prove with 300 strings: the full 10,000 are for real exports and one slow test."""
     monkeypatch.setattr(source, "NUM_STRINGS", 300)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Ask transformers in this process: the same code as the child's, without its seconds of imports."""
+
+    def ask(program, question, **_):
+        from stentor.export import in_transformers
+
+        assert program == in_transformers.__name__
+        return in_transformers.answer(question)
+
+    monkeypatch.setattr(huggingface, "ask", ask)

@@ -16,19 +16,6 @@ from stentor.tokenizer.bpe import train_bpe
 from stentor.tokenizer.probes import mixed_strings
 
 
-@pytest.fixture
-def in_process(monkeypatch):
-    """Ask transformers in this process: the same code as the child's, without its seconds of imports."""
-
-    def ask(program, question, **_):
-        from stentor.export import in_transformers
-
-        assert program == in_transformers.__name__
-        return in_transformers.answer(question)
-
-    monkeypatch.setattr(huggingface, "ask", ask)
-
-
 def test_transformers_agrees_in_a_process_of_its_own(models, tmp_path):
     proof = export_huggingface(models["llama"], tmp_path / "exported").proof
     assert proof is not None

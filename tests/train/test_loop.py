@@ -160,6 +160,62 @@ def test_another_recipe_is_refused_with_what_changed(uninterrupted, tiny_recipe,
         train(with_train(tiny_recipe, lr=1e-3), tiny_shards, uninterrupted)
 
 
+# --- not enough memory ---
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Let a device hold micro-batches of one sequence only, from the given micro-batch on."""
+
+    def hold(from_call: int) -> None:
+        real, count = step_module.shifted_loss, -1
+
+        def loss(model, inputs_BT, *args, **kwargs):
+            nonlocal count
+            count += 1
+            if len(inputs_BT) > 1 and count >= from_call:
+                raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+            return real(model, inputs_BT, *args, **kwargs)
+
+        monkeypatch.setattr(step_module, "shifted_loss", loss)
+
+    return hold
+
+
+@pytest.mark.parametrize("out_at", [1, 8])
+def test_the_micro_batch_proposed_when_memory_is_short_works_in_the_same_run(
+    uninterrupted, tiny_recipe, tiny_shards, tmp_path, little_memory, out_at
+):
+    little_memory(from_call=3 * (out_at - 1))
+    with pytest.raises(UserError, match="micro-batches of 3 sequences do not fit") as caught:
+        train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert caught.value.fix == "set train.micro_batch_size=1: steps keep their 256 tokens"
+    seen = []
+    train(with_train(tiny_recipe, micro_batch_size=1), tiny_shards, tmp_path / "run", observer=seen.append)
+    assert seen[0]["message"] == "going on with micro-batches of 1 sequences, not 3: sums round otherwise"
+    assert seen[1]["step"] == {1: 0, 8: 6}[out_at]
+    assert "micro_batch_size = 1" in (tmp_path / "run" / "recipe.toml").read_text()
+    tokens = [(r["step"], r["tokens_seen"]) for r in records(tmp_path / "run", "train")]
+    assert tokens == [(r["step"], r["tokens_seen"]) for r in records(uninterrupted, "train")]
+    ours, theirs = ([r["loss_nats"] for r in records(run, "train")] for run in (tmp_path / "run", uninterrupted))
+    assert ours == pytest.approx(theirs, abs=0.02)
+
+
+def test_a_smaller_micro_batch_with_another_setting_is_refused(uninterrupted, tiny_recipe, tiny_shards):
+    before = (uninterrupted / "recipe.toml").read_text()
+    with pytest.raises(UserError, match="started with another recipe"):
+        train(with_train(tiny_recipe, micro_batch_size=1, seed=5), tiny_shards, uninterrupted)
+    assert (uninterrupted / "recipe.toml").read_text() == before
+
+
+def test_a_recipe_that_is_gone_is_written_again(tiny_recipe, tiny_shards, tmp_path):
+    recipe = with_train(tiny_recipe, tokens=2 * 8 * 32)
+    run = train(recipe, tiny_shards, tmp_path / "run")
+    (run / "recipe.toml").unlink()
+    train(recipe, tiny_shards, run)
+    assert (run / "recipe.toml").read_text() == recipe.to_toml()
+
+
 def test_resume_never_refuses_a_run_that_exists(uninterrupted, tiny_recipe, tiny_shards):
     with pytest.raises(UserError, match="already exists"):
         train(tiny_recipe, tiny_shards, uninterrupted, resume="never")

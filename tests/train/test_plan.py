@@ -12,7 +12,6 @@ from stentor.config import Recipe
 from stentor.errors import UserError
 from stentor.model.device import compute_dtype, pick_device
 from stentor.model.init import initialize
-from stentor.model.llama import Llama
 from stentor.model.loss import shifted_loss
 from stentor.train import plan as module
 from stentor.train.average import WeightAverage
@@ -90,7 +89,7 @@ def test_memory_is_what_a_checkpoint_holds_and_gradients(tiny_recipe, changes):
 
 def saved_bytes(recipe: Recipe) -> int:
     """Count what a micro-batch's graph holds for its backward pass, each piece of memory once."""
-    model = Llama(recipe.model)
+    model = make_model(recipe, torch.device("cpu"))
     initialize(model, seed=0)
     own = {parameter.untyped_storage().data_ptr() for parameter in (*model.parameters(), *model.buffers())}
     held: dict[int, int] = {}
@@ -114,8 +113,33 @@ def saved_bytes(recipe: Recipe) -> int:
     "changes", [{}, {"num_hidden_layers": 6}, {"intermediate_size": 256}, {"num_key_value_heads": 1}]
 )
 def test_activations_are_estimated_within_half(tiny_recipe, changes):
-    recipe = dataclasses.replace(tiny_recipe, model=dataclasses.replace(tiny_recipe.model, **changes))
+    train = dataclasses.replace(tiny_recipe.train, precision="float32")
+    model = dataclasses.replace(tiny_recipe.model, **changes)
+    recipe = dataclasses.replace(tiny_recipe, model=model, train=train)
     assert activation_bytes(recipe, 4) == pytest.approx(saved_bytes(recipe), rel=0.5)
+
+
+@pytest.mark.parametrize(("precision", "bytes_per_value"), [("float16", 2), ("float32", 4)])
+def test_the_references_activations_are_estimated_within_a_tenth(precision, bytes_per_value):
+    """Its own shape, context and numerics, one sequence: what is saved, and two gradients of the logits on top."""
+    recipe = Recipe.load("stentor2-12m", overrides={"train.precision": precision, "train.micro_batch_size": 1})
+    gradients = 2 * 4 * recipe.model.max_position_embeddings * recipe.model.vocab_size
+    assert activation_bytes(recipe, bytes_per_value) == pytest.approx(saved_bytes(recipe) + gradients, rel=0.1)
+
+
+def test_the_reference_fits_a_t4_many_times_over():
+    """8 sequences of 1,024 tokens in float16: a T4 has 15 GB."""
+    recipe = Recipe.load("stentor2-12m", overrides={"train.precision": "float16"})
+    assert recipe.train.micro_batch_size == 8
+    assert 2.2e9 < memory_bytes(recipe, torch.float16) < 2.6e9
+
+
+def test_what_stays_in_float32_is_counted_in_float32(tiny_recipe):
+    kept = dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, float32_parts="embedding"))
+    tokens = 3 * tiny_recipe.model.max_position_embeddings
+    streams = tokens * tiny_recipe.model.num_hidden_layers * 4 * tiny_recipe.model.hidden_size
+    assert activation_bytes(kept, 2) - activation_bytes(tiny_recipe, 2) == 2 * streams
+    assert activation_bytes(kept, 4) == activation_bytes(tiny_recipe, 4)
 
 
 def test_activations_grow_with_the_micro_batch_and_shrink_with_the_type(tiny_recipe):
@@ -153,6 +177,22 @@ def test_running_out_of_memory_with_one_sequence_proposes_a_smaller_model(tiny_r
     with pytest.raises(UserError, match="micro-batches of 1 sequences") as caught, explained_memory(recipe):
         raise torch.OutOfMemoryError("tried to allocate")
     assert "a smaller model" in caught.value.fix
+
+
+def test_a_cpu_that_has_no_memory_is_told_the_same(tiny_recipe):
+    with pytest.raises(UserError, match=r"do not fit .*DefaultCPUAllocator: can't allocate") as caught:  # noqa: SIM117
+        with explained_memory(tiny_recipe):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+    assert "set train.micro_batch_size=1: steps keep their 256 tokens" in caught.value.fix
+
+
+def test_running_out_of_memory_while_planning_is_explained(tiny_recipe, monkeypatch):
+    def measured(recipe, device):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(module, "_measured_rate", measured)
+    with pytest.raises(UserError, match="micro-batches of 3 sequences do not fit"):
+        plan(tiny_recipe)
 
 
 def test_other_errors_are_not_explained(tiny_recipe):

@@ -20,6 +20,7 @@ class Format(StrEnum):
 
     HUGGINGFACE = "huggingface"
     GGUF = "gguf"
+    REFERENCE = "reference"
 
 
 class Dtype(StrEnum):
@@ -34,18 +35,28 @@ class Dtype(StrEnum):
 _DTYPES = {
     Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
     Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.FLOAT32),
+    Format.REFERENCE: (Dtype.FLOAT32,),
 }
-_CONSUMERS = {Format.HUGGINGFACE: "transformers", Format.GGUF: "llama.cpp"}
+_PROOFS = {
+    Format.HUGGINGFACE: "opening it in transformers",
+    Format.GGUF: "opening it in llama.cpp",
+    Format.REFERENCE: "reading it back",
+}
 
 
 def export(
     model: Annotated[str, typer.Argument(help="A model folder, a run folder (its best checkpoint) or a Hub id.")],
     output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
     *,
-    to: Annotated[Format, typer.Option(help="The format.")],
+    to: Annotated[
+        Format, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
+    ],
     dtype: Annotated[
         Dtype | None,
-        typer.Option(help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, float32."),
+        typer.Option(
+            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, float32; "
+            "reference: float32."
+        ),
     ] = None,
     force: ForceFlag = False,
     unverified: Annotated[
@@ -61,7 +72,7 @@ def export(
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Write MODEL as files that transformers or llama.cpp open, and prove it there before they are kept.
+    """Write MODEL as files that transformers or llama.cpp open, or in the reference's layout; kept once it is proven.
 
     Example: stentor export runs/tiny model.gguf --to gguf --dtype q8_0
     """
@@ -71,17 +82,21 @@ def export(
             f"--to {to.value} does not store {chosen.value}",
             fix=f"choose --dtype from {', '.join(known.value for known in _DTYPES[to])}",
         )
-    talk(f"writing {output} and opening it in {_CONSUMERS[to]}")
+    if compare is not None and to is not Format.GGUF:
+        raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
+    talk(f"writing {output} and {_PROOFS[to]}")
     if to is Format.HUGGINGFACE:
-        if compare is not None:
-            raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
         from stentor.export.huggingface import export_huggingface
 
         report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
-    else:
+    elif to is Format.GGUF:
         from stentor.export.gguf import export_gguf
 
         report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
+    else:
+        from stentor.export.reference import export_reference
+
+        report = export_reference(model, output, replace=force)
     answer(_described(report), report.to_dict(), as_json=json_output)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def write_model_folder(
     tokenizer: Tokenizer | None,
     *,
     dtype: torch.dtype = torch.float32,
+    renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
     """Write a model in Hugging Face layout into a staged folder.
 
@@ -151,11 +152,12 @@ def write_model_folder(
         tensors: all tensors under Hugging Face's names; a tied head is stored once, as the embedding.
         tokenizer: its files are written beside the weights.
         dtype: of the stored weights.
+        renamed: gives tensors the names they are stored under, where those are not Hugging Face's.
     """
     check_tensors(config, tensors, origin="the model to write")
     stored = {name: tensors[name].to("cpu", dtype).contiguous() for name in expected_shapes(config)}
     staging.write(CONFIG_NAME, _json(hugging_face_config(config, tokenizer, dtype=dtype)))
-    staging.write(WEIGHTS_NAME, save(stored, metadata={"format": "pt"}))
+    staging.write(WEIGHTS_NAME, save(renamed(stored), metadata={"format": "pt"}))
     staging.write("generation_config.json", _json({**GENERATION_DEFAULTS, **_special_ids(tokenizer)}))
     if tokenizer is not None:
         for name, data in tokenizer.files(model_max_length=config.max_position_embeddings).items():

@@ -177,8 +177,8 @@ class _Run:
         data_sha256 = self.shards.train.header.payload_sha256
         teacher_sha256 = self.teacher.sha256 if self.teacher else ""
         found = load_latest(self.run_dir, on_note=self.log.note)
+        self._keep_recipe()
         if found is None:
-            write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
             self.log.rewind(0)
             return TrainingState(data_sha256=data_sha256, teacher_sha256=teacher_sha256)
         folder, state = found
@@ -196,6 +196,16 @@ class _Run:
         settle(self.run_dir, state)
         self.log.rewind(state.step)
         return state
+
+    def _keep_recipe(self) -> None:
+        """Write the recipe beside the run; it can differ from the one there in its micro-batch alone."""
+        before = _recipe_of(self.run_dir)
+        if before == self.recipe:
+            return
+        if before is not None:
+            sizes = self.recipe.train.micro_batch_size, before.train.micro_batch_size
+            self.log.note("going on with micro-batches of {} sequences, not {}: sums round otherwise".format(*sizes))
+        write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
 
     def _refuse_non_finite(self, asked: _Asked, outcome: Outcome) -> NoReturn:
         """Say what stopped being a number; the weights are those of the last good update."""
@@ -250,13 +260,8 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
 
 
 def _refuse_other_recipe(recipe: Recipe, run_dir: Path) -> None:
-    try:
-        before = Recipe.load(run_dir / RECIPE_NAME)
-    except UserError:
-        if (run_dir / RECIPE_NAME).exists():
-            raise
-        return
-    if before == recipe:
+    before = _recipe_of(run_dir)
+    if before is None or _with_micro_batch_of(recipe, before) == recipe:
         return
     old, new = before.to_toml().splitlines(), recipe.to_toml().splitlines()
     changed = next(f"it says {a!r}, now {b!r}" for a, b in zip(old, new, strict=True) if a != b)
@@ -264,3 +269,14 @@ def _refuse_other_recipe(recipe: Recipe, run_dir: Path) -> None:
         f"{run_dir} was started with another recipe: {changed}",
         fix="use the same settings to go on, or another --run folder to start anew",
     )
+
+
+def _recipe_of(run_dir: Path) -> Recipe | None:
+    """Return the recipe that a run was started with, or None where there is no run."""
+    path = run_dir / RECIPE_NAME
+    return Recipe.load(path) if path.exists() else None
+
+
+def _with_micro_batch_of(recipe: Recipe, other: Recipe) -> Recipe:
+    """Return another recipe with this one's micro-batch, which decides what a run takes and not what it learns."""
+    return replace(other, train=replace(other.train, micro_batch_size=recipe.train.micro_batch_size))

@@ -24,6 +24,8 @@ from stentor.train.build import make_model
 _CHECKPOINTS_KEPT = 4
 """The latest, the one before it, the best, and one being written."""
 _TIMED_STEPS = 2
+_CPU_REFUSAL = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says on a CPU, in an error of no class of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def plan(recipe: Recipe) -> Plan:
     require_memory(recipe, device)
     budget, num_parameters = Budget.of(recipe), recipe.model.num_parameters
     last_step = budget.num_sequences - budget.sequences_before(budget.num_steps - 1)
-    tokens_per_second = _measured_rate(recipe, device)
+    with explained_memory(recipe):
+        tokens_per_second = _measured_rate(recipe, device)
     return Plan(
         num_parameters=num_parameters,
         num_tokens=recipe.train.tokens,
@@ -97,7 +100,9 @@ def explained_memory(recipe: Recipe) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _CPU_REFUSAL not in str(error):
+            raise
         size = _micro_batch(recipe)
         smaller = (
             f"set train.micro_batch_size={size // 2}: steps keep their {recipe.train.global_batch_tokens:,} tokens"
@@ -144,14 +149,18 @@ def _micro_batch(recipe: Recipe) -> int:
 def activation_bytes(recipe: Recipe, bytes_per_value: int) -> int:
     """Estimate what one micro-batch keeps for its backward pass.
 
-    Per token and layer: two normalised inputs, queries, keys, values, the attention's output and its projection, two
-    residual sums, gate, up, their product and its activation. The logits are kept in float32, with their gradient.
+    Per token and layer, in the type of products: two normalised inputs, queries and keys before and after they are
+    turned, values, the attention's output, gate, up, their product and its activation; in the type of what flows
+    between layers: two sums, and their norms before they are converted. The logits are kept in float32, with two
+    gradients as the backward pass begins. Fused kernels keep less.
     """
     model = recipe.model
     tokens = _micro_batch(recipe) * model.max_position_embeddings
     widths = (model.num_attention_heads * 3 + model.num_key_value_heads * 3) * model.head_dim
-    per_layer = 6 * model.hidden_size + widths + 4 * model.intermediate_size
-    return tokens * (model.num_hidden_layers * per_layer * bytes_per_value + 3 * 4 * model.vocab_size)
+    stream_bytes = bytes_per_value if recipe.train.float32_parts == "none" else 4
+    per_layer = (2 * model.hidden_size + widths + 4 * model.intermediate_size) * bytes_per_value
+    per_layer += 4 * model.hidden_size * stream_bytes
+    return tokens * (model.num_hidden_layers * per_layer + 3 * 4 * model.vocab_size)
 
 
 def _measured_rate(recipe: Recipe, device: torch.device) -> float:
