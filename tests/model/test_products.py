@@ -116,3 +116,5 @@ def test_a_second_stream_waits_keeps_its_tensors_and_is_waited_for(monkeypatch):
     second.join()
     assert current.waits == [second._stream]
     assert not second._held
+    second.join()
+    assert current.waits == [second._stream], "where nothing runs, nothing is waited for"

@@ -62,9 +62,10 @@ class _SecondStream:
             return function(*tensors)
 
     def join(self) -> None:
-        """Let the current stream wait for all that runs here."""
-        torch.cuda.current_stream().wait_stream(self._stream)
-        self._held.clear()
+        """Let the current stream wait for all that runs here, if anything does."""
+        if self._held:  # to wait for a stream that a recording has not seen would spoil it
+            torch.cuda.current_stream().wait_stream(self._stream)
+            self._held.clear()
 
 
 @cache
