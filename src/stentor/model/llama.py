@@ -11,7 +11,7 @@ Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
@@ -22,6 +22,10 @@ from torch import Tensor, nn
 from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
 from stentor.model.ops import add_rms_norm, embed, fuses, swiglu, turn_heads
+
+
+LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
+"""Shown what each layer made, all [B, T, D]: its attention's output, its MLP's, and the sum it passes on."""
 
 
 class _LayerWeights(NamedTuple):
@@ -127,9 +131,17 @@ class Llama(nn.Module):
         return fuses(self.numerics.compute_dtype, self.embedding_VD.device)
 
     def hidden(
-        self, input_ids_BT: Tensor, *, cache: KeyValueCache | None = None, document_ids_BT: Tensor | None = None
+        self,
+        input_ids_BT: Tensor,
+        *,
+        cache: KeyValueCache | None = None,
+        document_ids_BT: Tensor | None = None,
+        watch: LayerWatch | None = None,
     ) -> Tensor:
-        """Return the normalised output of the last layer [B, T, D]; arguments as in `forward`."""
+        """Return the normalised output of the last layer [B, T, D]; arguments as in `forward`.
+
+        `watch` is called after each layer, first to last.
+        """
         start = cache.length if cache else 0
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
@@ -146,9 +158,11 @@ class Llama(nn.Module):
                 eps=self.config.rms_norm_eps,
                 fused=fused,
             )
-            delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
-            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm_D, weights.gate_up_FD.dtype)
+            attended_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
+            x_BTD, h_BTD = self._add_norm(x_BTD, attended_BTD, weights.mlp_norm_D, weights.gate_up_FD.dtype)
             delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), fused=fused), weights.down_DF)
+            if watch:
+                watch(attended_BTD, delta_BTD, x_BTD + delta_BTD)
         if cache:
             cache.length += num_tokens
         return self._add_norm(x_BTD, delta_BTD, self.final_norm_D, self.numerics.stream_dtype)[1]
