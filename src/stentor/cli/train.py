@@ -40,7 +40,8 @@ def train(
     """
     from stentor.config import Recipe
     from stentor.errors import MissingDependencyError
-    from stentor.report.curves import read_log, write_curves
+    from stentor.report.folder import write_report
+    from stentor.report.run_log import read_log
     from stentor.run import default_run_dir
     from stentor.run import train as train_recipe
     from stentor.train.log import LOG_NAME
@@ -57,7 +58,7 @@ def train(
         train_recipe(loaded, run_dir=run_dir, data_dir=data, resume=resume, watch=watch, observer=show)
     log = read_log(run_dir / LOG_NAME)
     try:
-        write_curves(log, run_dir / "report")
+        write_report(log, run_dir)
     except MissingDependencyError as error:
         talk(f"no curves: {error}")
     best = log.best_evaluation

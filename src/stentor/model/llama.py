@@ -23,7 +23,6 @@ from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
 from stentor.model.ops import add_rms_norm, embed, fuses, swiglu, turn_heads
 
-
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Shown what each layer made, all [B, T, D]: its attention's output, its MLP's, and the sum it passes on."""
 

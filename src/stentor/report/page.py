@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from importlib import resources
 from string import Template
 
-from stentor.report.curves import TRAIN, VALIDATION, Quantity, RunLog, plot_curves
+from stentor.report.curves import TRAIN, VALIDATION, Quantity, plot_curves
 from stentor.report.drawing import CARD, GRID, INK, MUTED
+from stentor.report.dynamics import plot_dynamics
+from stentor.report.results import COLUMNS, result_rows
+from stentor.report.run_log import RunLog
 from stentor.version import __version__
 
 _COLOURS = {CARD: "card", INK: "ink", MUTED: "muted", GRID: "grid", VALIDATION: "model", TRAIN: "train"}
@@ -88,7 +91,7 @@ def render_run_report(report: RunReport) -> str:
         MissingDependencyError: there is a log to draw and matplotlib is not installed.
     """
     template = Template(resources.files("stentor.report").joinpath("page.html").read_text(encoding="ascii"))
-    sections = (_comparison, _curves, _samples, _numbers, _files, _commands, _origin)
+    sections = (_comparison, _curves, _samples, _numbers, _results, _dynamics, _files, _commands, _origin)
     return template.substitute(
         name=_escaped(report.name),
         description=_escaped(report.description),
@@ -153,16 +156,17 @@ def _curves(report: RunReport) -> str:
     for quantity, title in _CURVES:
         first = report.log.evaluations[0][quantity]
         label = f"{title} against the optimizer step: {first:.2f} at first, {best[quantity]:.2f} at best"
-        figures += f'<figure class="card">{_inline_svg(report.log, quantity, label)}</figure>\n'
+        svg = plot_curves(report.log, quantities=(quantity,))
+        figures += f'<figure class="card">{_inline(svg, quantity, label)}</figure>\n'
     return _section("Learning curves", f'<div class="curves">\n{figures}</div>')
 
 
-def _inline_svg(log: RunLog, quantity: Quantity, label: str) -> str:
-    """Return one panel as an element of the page: named, in the page's colours, its ids its own."""
-    svg = plot_curves(log, quantities=(quantity,)).decode()
+def _inline(picture: bytes, prefix: str, label: str) -> str:
+    """Return an SVG as an element of the page: named, in the page's colours, its ids its own."""
+    svg = picture.decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{quantity}-", svg)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     for colour, name in _COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
@@ -197,6 +201,32 @@ def _numbers(report: RunReport) -> str:
     note = '<p class="note">Perplexity counts per token: compare it only between models of the same tokenizer.</p>'
     tables = f"{_rows(trained.items())}\n{_rows(measured.items())}"
     return _section("Numbers", f'<div class="card pairs">\n{tables}\n</div>\n{note}')
+
+
+def _results(report: RunReport) -> str:
+    """Lay out every evaluation of the run, the best one marked."""
+    if report.log is None or not report.log.evaluations:
+        return ""
+    head = "".join(f'<th scope="col">{name or "<span hidden>mark</span>"}</th>' for name in COLUMNS)
+    body = "\n".join(
+        f'<tr{" class=ours" if is_best else ""}><th scope="row">{step}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for (step, *cells), is_best in result_rows(report.log)
+    )
+    table = f'<table class="rows steps"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+    return _section("Results by step", f'<div class="card scrolls" tabindex="0">{table}</div>')
+
+
+def _dynamics(report: RunReport) -> str:
+    if report.log is None or not report.log.scales:
+        return ""
+    note = (
+        '<p class="note">RMS is the root of the mean square. Activations are those of a little held-out text, '
+        "the same every time.</p>"
+    )
+    label = "How the run went: rates, gradients, speed, and the scale of weights and activations in each layer"
+    svg = _inline(plot_dynamics(report.log), "dynamics", label)
+    return _section("Training dynamics", f'{note}\n<figure class="card scrolls wide" tabindex="0">{svg}</figure>')
 
 
 def _files(report: RunReport) -> str:
