@@ -52,6 +52,24 @@ def test_without_matplotlib_the_run_is_there_and_the_curves_are_not(cli, world, 
     assert [path.name for path in (tmp_path / "run" / "report").iterdir()] == ["table.md"]
 
 
+def test_a_run_is_followed_in_tensorboard(cli, world, tmp_path):
+    pytest.importorskip("tensorboard")
+    command = ["train", world.recipe, "--data", world.data, "--run", tmp_path / "run", "--track", "tensorboard"]
+    assert cli(*command, "--json").value["best_step"] > 0
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("trackio", "trackio")], ids=lambda text: text
+)
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_made(cli, new_world, monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    command = ["train", new_world.recipe, "--data", new_world.data, "--run", new_world.run, "--track", name]
+    cli(*command).fails(4, f"needs the package '{name}'", f"pip install 'stentor[{name}]'")
+    assert not new_world.run.exists()
+    assert not new_world.data.exists()
+
+
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(cli, new_world):
     before = sorted(new_world.folder.rglob("*"))
     command = ["train", new_world.recipe, "--data", new_world.data, "--run", new_world.run, "--dry-run"]
