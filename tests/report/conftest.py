@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stentor.report.run_log import RunLog
+from stentor.report.runs import ComparedRun
 
 
 def train(step: int, loss_nats: float = 5.0, **more) -> dict:
@@ -51,7 +54,18 @@ def log() -> RunLog:
     )
 
 
+def run(name: str, losses: list[float], *, counts: tuple[int, int] = (100, 400), **more_start: Any) -> ComparedRun:
+    """Return a run that was evaluated every ten steps, its held-out tokens and bytes counted as given."""
+    counted = {"num_tokens": counts[0], "num_bytes": counts[1]}
+    evaluations = [{**evaluation(10 * index, loss), **counted} for index, loss in enumerate(losses, start=1)]
+    updates = tuple(train(step) for step in range(1, 10 * len(losses) + 1))
+    same = {"held_out_sha256": "text and ids", "tokenizer_sha256": "tokens"}
+    settings = {"name": name, "train.lr": 1e-3, "train.deterministic": False}
+    log = RunLog(updates, tuple(evaluations), (), (start(**{**same, **more_start}),))
+    return ComparedRun(name, Path("runs") / name, settings, log)
+
+
 @pytest.fixture(scope="session")
 def made() -> SimpleNamespace:
-    """Return what makes records: `train`, `evaluation`, `scales` and `start`."""
-    return SimpleNamespace(train=train, evaluation=evaluation, scales=scales, start=start)
+    """Return what makes records: `train`, `evaluation`, `scales` and `start`; and `run`, a whole one."""
+    return SimpleNamespace(train=train, evaluation=evaluation, scales=scales, start=start, run=run)
