@@ -131,10 +131,13 @@ def test_what_a_layer_adds_is_told_apart(model, tiny_shards):
     assert found["attention"][0] == scales["attention"][0]
 
 
+@pytest.mark.parametrize("parts", ["none", "embedding", "ends"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_products_in_16_bits_say_nearly_the_same(config, model, tiny_shards, dtype):
+def test_products_in_16_bits_say_nearly_the_same(config, model, tiny_shards, dtype, parts):
     exact = measure_scales(model, tiny_shards.validation, micro_batch_size=2)
-    short = measure_scales(make(config, compute_dtype=dtype), tiny_shards.validation, micro_batch_size=2)
+    short = measure_scales(
+        make(config, compute_dtype=dtype, float32_parts=parts), tiny_shards.validation, micro_batch_size=2
+    )
     assert short["weights"] == exact["weights"]
     for name, values in exact["activations"].items():
         assert short["activations"][name] == pytest.approx(values, rel=0.05)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stentor.report.curves import draw_quantity
 from stentor.report.drawing import (
@@ -152,7 +154,10 @@ def _throughput(axes: Axes, log: RunLog) -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     if per_rate := log.utilisation_per_rate:
-        share = axes.secondary_yaxis("right", functions=(lambda x: 100 * x * per_rate, lambda x: x / (100 * per_rate)))
+        percent = 100 * per_rate
+        share = axes.secondary_yaxis(
+            "right", functions=(partial(np.multiply, percent), partial(np.multiply, 1 / percent))
+        )
         share.set_ylabel("MFU, %", color=MUTED)
         share.tick_params(colors=MUTED, length=0)
         share.spines["right"].set_visible(False)
@@ -200,6 +205,6 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _marker(steps: Sequence[int]) -> dict[str, object]:
+def _marker(steps: Sequence[int]) -> dict[str, Any]:
     """Show points where there are so few that a line alone would hide them."""
     return {"marker": "o", "markersize": 2.5} if len(steps) <= 12 else {}

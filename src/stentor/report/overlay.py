@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stentor.report.drawing import (
     BLUE,
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLES = [(colour, line) for line in ("-", "--", ":") for colour in (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)]
+_Style = tuple[str, Literal["-", "--", ":"]]
+_LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+_STYLES: list[_Style] = [(colour, line) for line in _LINES for colour in (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)]
 _NAMES_A_LINE = 4
 _AXES = {"tokens_seen": "tokens", "seconds": "seconds of updates"}
 
@@ -77,7 +79,7 @@ def _name_runs(figure: Figure, runs: Sequence[ComparedRun]) -> None:
     figure.legend(lines, names, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
 
 
-def _styles(count: int) -> list[tuple[str, str]]:
+def _styles(count: int) -> list[_Style]:
     return list(itertools.islice(itertools.cycle(_STYLES), count))
 
 

@@ -13,6 +13,11 @@ from stentor.errors import UserError
 
 Record = dict[str, Any]
 _MAX_POINTS = 400
+_SCALES = {
+    "weights": {"qkv", "attention_out", "gate_up", "down", "attention_norm", "mlp_norm", "embedding", "final_norm"},
+    "activations": {"attention", "mlp", "residual"},
+}
+"""What every network has; some have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ def read_log(path: Path) -> RunLog:
         raise UserError(f"the log {path} cannot be read ({error.strerror})", fix="pass a run folder's log") from None
     if not by_step["train"] and not by_step["evaluation"]:
         raise UserError(f"{path} holds no record of a run", fix="pass the log.jsonl of a run that has begun")
-    return RunLog(*(tuple(found[step] for step in sorted(found)) for found in by_step.values()))
+    train, evaluations, scales, starts = ([found[step] for step in sorted(found)] for found in by_step.values())
+    alike = tuple(record for record in scales if _shape_of(record) == _shape_of(scales[-1]))
+    return RunLog(tuple(train), tuple(evaluations), alike, tuple(starts))
 
 
 def series(records: Sequence[Record], name: str, *, along: str = "step") -> tuple[list[float], list[float]]:
@@ -112,11 +119,19 @@ def _has(*names: str) -> Callable[[Record], bool]:
 
 def _has_scales(record: Record) -> bool:
     """Check that every scale is a number or null, or a list with such a one for each layer, equally many everywhere."""
+    if not _SCALES["weights"] <= record["weights"].keys() or not _SCALES["activations"] <= record["activations"].keys():
+        return False
     values = [*record["weights"].values(), *record["activations"].values(), record["max_logit"]]
     lists = [value for value in values if isinstance(value, list)]
     single = [value for value in values if not isinstance(value, list)]
     numbers = [number for group in (*lists, single) for number in group if number is not None]
     return math.isfinite(record["tokens_seen"]) and len(set(map(len, lists))) == 1 and all(map(math.isfinite, numbers))
+
+
+def _shape_of(record: Record) -> list[tuple[str, int]]:
+    """Return the names of scales, and of how many layers each is; unlike the last, a record cannot be drawn with it."""
+    named = [*record["weights"].items(), *record["activations"].items()]
+    return sorted((name, len(value) if isinstance(value, list) else 0) for name, value in named)
 
 
 _CHECKS: dict[str, Callable[[Record], bool]] = {

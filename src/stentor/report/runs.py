@@ -101,10 +101,9 @@ def differing_settings(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
 
 def comparability(runs: Sequence[ComparedRun]) -> list[str]:
     """Say in a sentence each which runs cannot be compared with the first, in nats or at all."""
-    first, *others = [run for run in runs if run.last] or [None]
     sentences = []
-    for run in others:
-        assert first is not None
+    evaluated = [run for run in runs if run.last]
+    for first, run in ((evaluated[0], run) for run in evaluated[1:]):
         if _held_out(run, first) == _held_out(first, run):
             continue
         if run.last.get("num_bytes") == first.last.get("num_bytes") and _tokenizer(run) != _tokenizer(first):

@@ -90,7 +90,7 @@ def _tensorboard(run_dir: Path) -> Iterator[Observer]:
 @contextlib.contextmanager
 def _trackio(run_dir: Path) -> Iterator[Observer]:
     try:
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]  # no development package: see pyproject.toml
     except ImportError:
         raise missing_extra("trackio", "trackio", needed_for="following a run in trackio") from None
     sent = {(record["kind"], record.get("step")) for record in records_of(run_dir)}
