@@ -79,6 +79,13 @@ def test_scales_are_logged_with_every_evaluation(uninterrupted):
     assert scales[0]["weights"]["down"] != scales[-1]["weights"]["down"]
 
 
+def test_measuring_scales_changes_no_bit(uninterrupted, tiny_recipe, tiny_shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "measure_scales", lambda *args, **kwargs: {})
+    run = train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert weights_sha256(run, 13) == weights_sha256(uninterrupted, 13)
+    assert losses(run) == losses(uninterrupted)
+
+
 def test_the_start_says_what_a_token_costs_and_what_it_is_measured_on(uninterrupted, tiny_recipe, tiny_shards):
     (start,) = records(uninterrupted, "start")
     assert start["flops_per_token"] == training_flops_per_token(tiny_recipe.model)

@@ -81,22 +81,30 @@ def layer_colours(num_layers: int) -> list[str]:
 
 
 def _panels(log: RunLog) -> Iterator[_Panel]:
+    """Yield the panels row by row: updates, matrices, gains, activations; what belongs to no layer fills a row."""
     yield lambda axes: draw_quantity(axes, log, "bits_per_byte")
     yield lambda axes: _learning_rate(axes, log)
     yield lambda axes: _gradient_norm(axes, log)
     yield lambda axes: _throughput(axes, log)
     if not log.scales:
         return
-    weights = log.scales[-1]["weights"]
-    for names, what in ((_MATRICES, "Weight RMS"), (_GAINS, "Gain RMS")):
-        for name, title in names.items():
-            if name in weights:
-                yield partial(_by_layer, scales=log.scales, group="weights", name=name, title=f"{what}: {title}")
-    yield partial(_tables, scales=log.scales)
-    yield partial(_of_the_whole, scales=log.scales, values={"last norm": "final_norm"}, title="Gain RMS: last norm")
+
+    def layers(group: str, name: str, title: str) -> _Panel:
+        return partial(_by_layer, scales=log.scales, group=group, name=name, title=title)
+
+    for name, title in _MATRICES.items():
+        yield layers("weights", name, f"Weight RMS: {title}")
+    gains = {name: title for name, title in _GAINS.items() if name in log.scales[-1]["weights"]}
+    for name, title in gains.items():
+        yield layers("weights", name, f"Gain RMS: {title}")
+    whole: list[_Panel] = [partial(_tables, scales=log.scales), partial(_last_norm, scales=log.scales)]
+    if len(gains) < _COLUMNS:
+        yield from whole
     for name, title in _ACTIVATIONS.items():
-        yield partial(_by_layer, scales=log.scales, group="activations", name=name, title=f"Activation RMS: {title}")
-    yield lambda axes: _largest_logit(axes, log.scales)
+        yield layers("activations", name, f"Activation RMS: {title}")
+    yield partial(_largest_logit, scales=log.scales)
+    if len(gains) == _COLUMNS:
+        yield from whole
 
 
 def _draw(log: RunLog, panels: Sequence[_Panel], rows: int, figure: Figure) -> None:
@@ -182,6 +190,10 @@ def _tables(axes: Axes, *, scales: Sequence[Record]) -> None:
     _of_the_whole(axes, scales=scales, values=there, title=f"Weight RMS: {' and '.join(there)}")
 
 
+def _last_norm(axes: Axes, *, scales: Sequence[Record]) -> None:
+    _of_the_whole(axes, scales=scales, values={"last norm": "final_norm"}, title="Gain RMS: last norm")
+
+
 def _of_the_whole(axes: Axes, *, scales: Sequence[Record], values: dict[str, str], title: str) -> None:
     """Draw weights that belong to no layer."""
     _start_panel(axes, title)
@@ -193,7 +205,7 @@ def _of_the_whole(axes: Axes, *, scales: Sequence[Record], values: dict[str, str
         axes.legend(facecolor=CARD, edgecolor=CARD, framealpha=1, labelcolor=INK)
 
 
-def _largest_logit(axes: Axes, scales: Sequence[Record]) -> None:
+def _largest_logit(axes: Axes, *, scales: Sequence[Record]) -> None:
     _start_panel(axes, "Largest logit, without its sign")
     steps = [record["step"] for record in scales]
     heights = _gaps([record["max_logit"] for record in scales])
