@@ -23,6 +23,9 @@ from stentor.tokenizer.tokenmonster.vocab_file import Settings
 # Tests run side by side on tensors so small that threads would only wait for each other; subprocesses inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Kernels for GPUs run on the CPU. Triton reads this when it is first imported, whoever does that.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A slow machine is no failed property; pytest-timeout stops what hangs.
 settings.register_profile("stentor", deadline=None)
 settings.load_profile("stentor")

@@ -14,10 +14,11 @@ import pytest
 from stentor import demo
 from stentor.artifacts import verify_directory, write_file
 from stentor.demo import DemoResult, run_demo
-from stentor.report.curves import read_log
+from stentor.report.run_log import read_log
 
 TEXT = "this module provides a return value of the number if file does not exist it is read and written to disk"
 WORDS = TEXT.split()
+REPORT = ("table.md", "curves.svg", "curves.png", "dynamics.svg", "dynamics.png")
 SETTINGS = (
     "text.validation=take:9",
     "text.min_characters=20",
@@ -97,7 +98,7 @@ def test_every_file_is_made(finished):
     assert (result.folder / "model.gguf").read_bytes().startswith(b"GGUF")
     assert result.report == result.folder / "report.html"
     made = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
-    assert {"run/recipe.toml", "run/log.jsonl", "run/report/curves.svg", "run/report/curves.png"} <= made
+    assert {"run/recipe.toml", "run/log.jsonl", *(f"run/report/{name}" for name in REPORT)} <= made
     assert not [name for name in made if "partial" in name]
 
 

@@ -21,8 +21,9 @@ from stentor.model.device import compute_dtype, pick_device
 from stentor.model.folder import ModelFolder, read_model_folder
 from stentor.model.measure import Evaluation
 from stentor.prepare import Prepared, Watch, prepare
-from stentor.report.curves import read_log, write_curves
+from stentor.report.folder import write_report
 from stentor.report.page import RunReport, Sample, ShippedFile, render_run_report
+from stentor.report.run_log import read_log
 from stentor.runtime.engine import load
 from stentor.train.log import LOG_NAME, Observer
 from stentor.train.loop import train
@@ -106,7 +107,7 @@ def run_demo(
         num_bytes=evaluation.num_bytes,
         **{key: value for key, value in compared.to_dict().items() if key.endswith("bits_per_byte")},
     )
-    write_curves(read_log(run_dir / LOG_NAME), run_dir / "report")
+    write_report(read_log(run_dir / LOG_NAME), run_dir)
     write_file(folder / "report.html", render_run_report(report))
     return DemoResult(
         folder, prepared.corpus.details["sha256"], evaluation, compared, exports, samples, folder / "report.html"
@@ -130,7 +131,7 @@ def _training_facts(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
     precision = str(compute_dtype(recipe.train.precision, device)).removeprefix("torch.")
     return {
         "tokens_seen": log.train[-1]["tokens_seen"],
-        "seconds": sum(record["seconds"] for record in log.train),
+        "seconds": log.seconds,
         "device": f"{device.type}, {torch.get_num_threads()} threads, {precision}",
     }
 

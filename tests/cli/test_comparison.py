@@ -1,8 +1,6 @@
 """How a comparison is laid out."""
 
-import pytest
-
-from stentor.cli.comparison import comparison_table, comparison_value, short_names
+from stentor.cli.comparison import comparison_table, comparison_value
 from stentor.tokenizer.compare import Comparison, TokenizerReport
 
 
@@ -25,21 +23,6 @@ TWO = Comparison(
     (500, 300, 0, 200),
     {("small", "large"): 0.75, ("large", "small"): 0.1875},
 )
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["a/tok", "b/other/"], ["tok", "other"]),
-        (["a/tok", "b/tok"], ["a/tok", "b/tok"]),
-        (["x.vocab", "tokenmonster:english-8000-clean-v1"], ["x", "english-8000-clean-v1"]),
-        (["run/model/tokenizer.json", "tokenizer.json"], ["model", "tokenizer.json"]),
-        (["t", "t", "u"], ["t (1)", "t (2)", "u"]),
-        (["."], ["."]),
-    ],
-)
-def test_names_are_short_but_never_the_same(paths, names):
-    assert short_names(paths) == names
 
 
 def test_the_table_has_a_column_for_each():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stentor.cli.output import answer, duration, size, table, talk
+from stentor.cli.output import answer, columns, duration, short_names, size, table, talk
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,29 @@ def test_answers_are_on_stdout_and_talk_is_on_stderr(capsys):
     assert json.loads(programs) == value
     assert programs.isascii()
     assert captured.err == "for the impatient\n"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/tok", "b/other/"], ["tok", "other"]),
+        (["a/tok", "b/tok"], ["a/tok", "b/tok"]),
+        (["x.vocab", "tokenmonster:english-8000-clean-v1"], ["x", "english-8000-clean-v1"]),
+        (["run/model/tokenizer.json", "tokenizer.json"], ["model", "tokenizer.json"]),
+        (["t", "t", "u"], ["t (1)", "t (2)", "u"]),
+        (["."], ["."]),
+    ],
+)
+def test_names_are_short_but_never_the_same(paths, names):
+    assert short_names(paths) == names
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    rows = [("", ["a", "second"]), ("steps", ["1,000", "2"]), ("", []), ("settings", []), ("  lr", ["0.1", "-"])]
+    assert columns(rows).splitlines() == [
+        "              a  second",
+        "steps     1,000       2",
+        "",
+        "settings",
+        "  lr        0.1       -",
+    ]

@@ -16,8 +16,10 @@ START = {
     "num_parameters": 1_000_000,
     "device": "cpu",
     "precision": "float32",
+    "flops_per_token": 6_000_000,
+    "peak_flops": None,
 }
-STEP = {"kind": "train", "step": 5, "tokens_seen": 500, "loss_nats": 3.25, "tokens_per_second": 100.0}
+STEP = {"kind": "train", "step": 5, "tokens_seen": 500, "loss_nats": 3.25, "lr": 0.003, "tokens_per_second": 100.0}
 EVALUATION = {"kind": "evaluation", "step": 5, "loss_nats": 3.0, "perplexity": 20.09, "bits_per_byte": 1.5}
 
 
@@ -37,10 +39,18 @@ def test_a_training_log_is_told_in_lines(shown):
             display(record)
     assert shown == [
         "training 1,000,000 parameters for 10 steps (0.50 epochs) on cpu in float32",
-        "training: step 5/10  loss 3.250 nats/token  100 tokens/s  5 s left",
+        "training: step 5/10  loss 3.250 nats/token  lr 3.00e-03  100 tokens/s  5 s left",
         "step 5/10  held out: 3.0000 nats/token, perplexity 20.09, 1.5000 bits per byte",
         "note: well",
     ]
+
+
+def test_utilisation_is_shown_where_the_peak_of_the_device_is_known(shown):
+    with meter("training") as where:
+        display = TrainingDisplay(where)
+        display({**START, "peak_flops": 1e12})
+        display({**STEP, "tokens_per_second": 50_000.0})
+    assert "  50,000 tokens/s, 30.0% MFU  " in shown[-1]
 
 
 def test_a_resumed_run_says_where_it_goes_on(shown):

@@ -39,7 +39,8 @@ def test_text_prepared_trained_and_drawn_in_one_command(cli, new_world, monkeypa
     assert "training 32,928 parameters for 13 steps" in outcome.err
     assert "step 13/13  held out: " in outcome.err
     assert (new_world.folder / "data" / "tiny-test" / "shards" / "train.bin").exists()
-    assert sorted(path.name for path in (run / "report").iterdir()) == ["curves.png", "curves.svg"]
+    names = ["curves.png", "curves.svg", "dynamics.png", "dynamics.svg", "table.md"]
+    assert sorted(path.name for path in (run / "report").iterdir()) == names
 
 
 def test_without_matplotlib_the_run_is_there_and_the_curves_are_not(cli, world, monkeypatch, tmp_path):
@@ -48,7 +49,25 @@ def test_without_matplotlib_the_run_is_there_and_the_curves_are_not(cli, world, 
     assert outcome.value["best_step"] > 0
     assert "no curves: " in outcome.err
     assert "pip install 'stentor[report]'" in outcome.err
-    assert not (tmp_path / "run" / "report").exists()
+    assert [path.name for path in (tmp_path / "run" / "report").iterdir()] == ["table.md"]
+
+
+def test_a_run_is_followed_in_tensorboard(cli, world, tmp_path):
+    pytest.importorskip("tensorboard")
+    command = ["train", world.recipe, "--data", world.data, "--run", tmp_path / "run", "--track", "tensorboard"]
+    assert cli(*command, "--json").value["best_step"] > 0
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("trackio", "trackio")], ids=lambda text: text
+)
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_made(cli, new_world, monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    command = ["train", new_world.recipe, "--data", new_world.data, "--run", new_world.run, "--track", name]
+    cli(*command).fails(4, f"needs the package '{name}'", f"pip install 'stentor[{name}]'")
+    assert not new_world.run.exists()
+    assert not new_world.data.exists()
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(cli, new_world):

@@ -39,3 +39,10 @@ def test_the_fastest_device_is_picked(monkeypatch):
     assert device.pick_device().type == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert device.pick_device().type == "cpu"
+
+
+def test_a_gpu_has_a_name_and_others_are_called_by_their_kind(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"NVIDIA {device}")
+    assert device.device_name(torch.device("cuda", 1)) == "NVIDIA cuda:1"
+    assert device.device_name(torch.device("mps")) == "mps"
+    assert device.device_name(torch.device("cpu")) == "cpu"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 
 import pytest
 import torch
@@ -21,8 +20,6 @@ from stentor.model.ops import (
     swiglu,
     turn_heads,
 )
-
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported, which is when they are first used
 
 
 @pytest.fixture

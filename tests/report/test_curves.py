@@ -1,20 +1,17 @@
-"""Logs are read whatever a crash did to them, and drawn the same every time."""
+"""Curves are drawn the same every time, of any log."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from stentor.errors import MissingDependencyError, UserError
-from stentor.report.curves import RunLog, plot_curves, read_log, write_curves
+from stentor.errors import MissingDependencyError
+from stentor.report.curves import plot_curves, write_curves
+from stentor.report.run_log import RunLog
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,99 +23,6 @@ def train(step: int, loss_nats: float = 5.0) -> dict:
 def evaluation(step: int, loss_nats: float) -> dict:
     numbers = {"loss_nats": loss_nats, "perplexity": math.exp(loss_nats), "bits_per_byte": loss_nats / 2}
     return {"kind": "evaluation", "step": step, "tokens_seen": step * 100, **numbers}
-
-
-def write_log(path: Path, records: list[dict], tail: bytes = b"") -> Path:
-    path.write_bytes(b"".join(json.dumps(record).encode() + b"\n" for record in records) + tail)
-    return path
-
-
-@pytest.fixture(scope="module")
-def log() -> RunLog:
-    steps = range(1, 1001)
-    return RunLog(
-        tuple(train(step, 3 + 5 * math.exp(-step / 100)) for step in steps),
-        tuple(
-            evaluation(step, 3 + 5 * math.exp(-step / 100) + (0.3 if step == 1000 else 0)) for step in steps[99::100]
-        ),
-    )
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-def test_records_are_sorted_into_kinds(tmp_path):
-    records = [{"kind": "start", "step": 0}, train(1), train(2), evaluation(2, 4.0), {"kind": "note", "message": "x"}]
-    log = read_log(write_log(tmp_path / "log.jsonl", records))
-    assert log.train == (train(1), train(2))
-    assert log.evaluations == (evaluation(2, 4.0),)
-
-
-@pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_last_line_cut_short_is_passed_over(tmp_path, cut):
-    tail = json.dumps(train(3)).encode()[:cut]
-    assert read_log(write_log(tmp_path / "log.jsonl", [train(1), train(2)], tail)).train == (train(1), train(2))
-
-
-def test_line_cut_short_in_the_middle_costs_nothing_else(tmp_path):
-    path = write_log(tmp_path / "log.jsonl", [train(1)], b'{"kind": "tr\n' + json.dumps(train(2)).encode() + b"\n")
-    assert read_log(path).train == (train(1), train(2))
-
-
-def test_steps_repeated_after_a_crash_are_there_once_in_order(tmp_path):
-    records = [train(1), train(2, 9.0), train(3, 9.0), train(2, 4.0), train(3, 3.0), train(4)]
-    log = read_log(write_log(tmp_path / "log.jsonl", records))
-    assert [(r["step"], r["loss_nats"]) for r in log.train] == [(1, 5.0), (2, 4.0), (3, 3.0), (4, 5.0)]
-
-
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        b"null",
-        b"5",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"kind": "train"}',
-        b'{"kind": "train", "step": "1", "tokens_seen": 1, "loss_nats": 1}',
-        b'{"kind": "train", "step": 1, "tokens_seen": 1, "loss_nats": NaN}',
-        b'{"kind": "train", "step": 1, "tokens_seen": 1, "loss_nats": null}',
-        b'{"kind": "evaluation", "step": 1, "tokens_seen": 1, "loss_nats": 1}',
-        b'{"kind": ["train"], "step": 1}',
-    ],
-)
-def test_damaged_lines_are_passed_over(tmp_path, damaged):
-    path = write_log(tmp_path / "log.jsonl", [train(7)], damaged + b"\n")
-    assert read_log(path) == RunLog((train(7),), ())
-    path.write_bytes(damaged + b"\n")
-    with pytest.raises(UserError, match="holds no record of a run"):
-        read_log(path)
-
-
-@given(st.binary(max_size=400))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
-def test_any_bytes_are_a_log_or_one_sentence(tmp_path, data):
-    path = write_log(tmp_path / "log.jsonl", [train(1)], data)
-    assert read_log(path).train == (train(1),)
-
-
-def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(UserError, match="cannot be read") as caught:
-            read_log(path)
-        assert caught.value.fix
-
-
-def test_best_evaluation_is_the_first_of_the_lowest(log):
-    assert log.best_evaluation["step"] == 900
-    same = RunLog((), (evaluation(1, 2.0), evaluation(2, 2.0)))
-    assert same.best_evaluation["step"] == 1
-    with pytest.raises(UserError, match="not evaluated yet"):
-        _ = RunLog((), ()).best_evaluation
-
-
-# --- drawing ------------------------------------------------------------------------------------------------
 
 
 def texts_of(svg: bytes) -> str:

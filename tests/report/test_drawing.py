@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from stentor.errors import MissingDependencyError
-from stentor.report.drawing import drawn, dress
+from stentor.report.drawing import _short, drawn, dress, write_both
 
 
 def line(figure):
@@ -38,3 +38,17 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingDependencyError, match="matplotlib") as error:
         drawn((3, 2), line, "svg")
     assert "stentor[report]" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (14_648, "14,648"), (1.5e6, "1.5M"), (240e6, "240M"), (2.5e9, "2.5B"), (0.5, "0.5")]
+)
+def test_counts_are_short(value, text):
+    assert _short(value) == text
+
+
+def test_both_formats_are_written_whole(tmp_path):
+    paths = write_both(tmp_path / "new", "line", lambda file_format: drawn((3, 2), line, file_format))
+    assert [path.name for path in paths] == ["line.svg", "line.png"]
+    assert paths[0].read_bytes() == drawn((3, 2), line, "svg")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["line.png", "line.svg"]

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stentor.report.curves import RunLog
+from stentor.report.drawing import GREEN, SKY
+from stentor.report.dynamics import layer_colours
 from stentor.report.page import RunReport, Sample, ShippedFile, render_run_report
+from stentor.report.run_log import RunLog
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -108,7 +110,8 @@ def test_everything_is_on_the_page(page):
         "best 20.09 at step 20",
     ]:
         assert text in shown
-    headings = ["Bits per byte", "Learning curves", "Samples", "Numbers", "Files", "Go on", "How it was made"]
+    headings = ["Bits per byte", "Learning curves", "Samples", "Numbers", "Results by step", "Files", "Go on"]
+    headings.append("How it was made")
     assert [data for tag, data in page.text if tag == "h2"] == headings
 
 
@@ -165,6 +168,27 @@ def test_colours_follow_the_theme(page):
     assert "var(--model)" in html
     svg = html[html.index("<svg") : html.rindex("</svg>")]
     assert not re.search(r"#[0-9a-f]{6}\b", svg.replace("url(#", ""))
+
+
+def test_every_evaluation_is_in_a_table(page):
+    cells = [data for tag, data in page.text if tag in ("td", "th")]
+    for row in (["10", "1,000", "4.0000", "54.60", "2.0000"], ["20", "2,000", "3.0000", "20.09", "1.5000"]):
+        start = cells.index(row[0])
+        assert cells[start : start + 5] == row
+    assert "best, last" in cells
+
+
+def test_a_log_with_scales_shows_the_dynamics(log):
+    html = render_run_report(replace(REPORT, log=log))
+    page = Page(html)
+    assert "Training dynamics" in [data for tag, data in page.text if tag == "h2"]
+    assert [svg["role"] for svg in page.all("svg")] == ["img"] * 3
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    assert "data:" not in html, "the policy of the page would hide it"
+    svg = html[html.index('aria-label="How the run went') : html.rindex("</svg>")]
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", svg.replace("url(#", "")))
+    assert colours <= {*layer_colours(3), GREEN, SKY}, "all else follows the theme"
 
 
 def test_sections_without_content_are_left_out():

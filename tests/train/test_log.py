@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stentor.artifacts import write_file
-from stentor.train.log import LOG_NAME, TrainingLog
+from stentor.train.log import LOG_NAME, TrainingLog, records_of, to_all
 
 
 def lines(run_dir) -> list[dict]:
@@ -117,3 +117,23 @@ def test_an_observer_that_fails_is_not_hidden(tmp_path):
     with pytest.raises(ZeroDivisionError):
         TrainingLog(tmp_path, fail).note("kept")
     assert lines(tmp_path) == [{"kind": "note", "message": "kept"}]
+
+
+def test_several_observers_see_every_record_in_order(tmp_path):
+    seen = []
+    both = to_all([lambda record: seen.append(("first", record["step"])), lambda record: seen.append(("second", 0))])
+    TrainingLog(tmp_path, both).record("saved", step=3)
+    assert seen == [("first", 3), ("second", 0)]
+    to_all([])({"kind": "saved"})
+
+
+def test_records_are_read_back_whole(log, tmp_path):
+    assert list(records_of(tmp_path)) == []
+    a_run(log)
+    with (tmp_path / LOG_NAME).open("ab") as file:
+        file.write(b'\xff\n[1]\n7\n{"step": 1}\n{"kind": "train", "st')
+    assert list(records_of(tmp_path)) == lines_before_the_damage(tmp_path)
+
+
+def lines_before_the_damage(run_dir) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / LOG_NAME).read_bytes().splitlines()[:9]]

@@ -17,6 +17,7 @@ from stentor.artifacts import write_file
 from stentor.config import Recipe
 from stentor.errors import InterruptedRunError, UsageError, UserError
 from stentor.evaluate.text import evaluate
+from stentor.model.flops import training_flops_per_token
 from stentor.model.folder import read_model_folder, resolve_model
 from stentor.model.init import QUERY_GAIN, initialize
 from stentor.model.llama import Llama
@@ -67,6 +68,31 @@ def test_it_evaluates_when_due_and_at_the_end(uninterrupted):
     evaluations = records(uninterrupted, "evaluation")
     assert [r["step"] for r in evaluations] == [4, 8, 12, 13]
     assert {"loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes", "tokens_seen"} <= set(evaluations[0])
+
+
+def test_scales_are_logged_with_every_evaluation(uninterrupted):
+    scales = records(uninterrupted, "scales")
+    assert [(r["step"], r["tokens_seen"]) for r in scales] == [
+        (r["step"], r["tokens_seen"]) for r in records(uninterrupted, "evaluation")
+    ]
+    assert all(len(r["weights"]["qkv"]) == len(r["activations"]["residual"]) == 2 for r in scales)
+    assert scales[0]["weights"]["down"] != scales[-1]["weights"]["down"]
+
+
+def test_measuring_scales_changes_no_bit(uninterrupted, tiny_recipe, tiny_shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "measure_scales", lambda *args, **kwargs: {})
+    run = train(tiny_recipe, tiny_shards, tmp_path / "run")
+    assert weights_sha256(run, 13) == weights_sha256(uninterrupted, 13)
+    assert losses(run) == losses(uninterrupted)
+
+
+def test_the_start_says_what_a_token_costs_and_what_it_is_measured_on(uninterrupted, tiny_recipe, tiny_shards):
+    start = records(uninterrupted, "start")[0]
+    assert start["flops_per_token"] == training_flops_per_token(tiny_recipe.model)
+    assert start["peak_flops"] is None
+    assert start["device_name"] == "cpu"
+    assert start["held_out_sha256"] == tiny_shards.validation.header.payload_sha256
+    assert start["tokenizer_sha256"] == tiny_shards.tokenizer.sha256
 
 
 def test_best_and_last_are_kept_and_the_rest_is_dropped(uninterrupted):
@@ -302,8 +328,8 @@ def test_a_run_stopped_at_every_step_equals_an_uninterrupted_one(
     last = records(whole, "finished")[0]["step"]
     assert weights_sha256(tmp_path / "run", last) == weights_sha256(whole, last)
     assert losses(tmp_path / "run") == losses(whole)
-    measured = [(r["step"], r["loss_nats"]) for r in records(tmp_path / "run", "evaluation")]
-    assert measured == [(r["step"], r["loss_nats"]) for r in records(whole, "evaluation")]
+    for kind in ("evaluation", "scales"):
+        assert records(tmp_path / "run", kind) == records(whole, kind)
 
 
 def test_all_there_is_learns(full_uninterrupted):

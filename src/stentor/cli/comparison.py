@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any
 
+from stentor.cli.output import columns
 from stentor.tokenizer.compare import BAND_NAMES, CONTEXT_TOKENS, HIDDEN_SIZE, Comparison
-
-
-def short_names(paths: Sequence[str]) -> list[str]:
-    """Return a name for each tokenizer, short where that leaves them different.
-
-    Args:
-        paths: as the user gave them; one that comes twice is numbered.
-    """
-    shortened = [path.rpartition(":")[2] if path.startswith("tokenmonster:") else _last_part(path) for path in paths]
-    names = [short if shortened.count(short) == 1 else path for short, path in zip(shortened, paths, strict=True)]
-    return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -44,7 +33,7 @@ def comparison_table(comparison: Comparison) -> str:
         for other in comparison.reports:
             shares = ["" if name == other else f"{comparison.shared[name, other]:.1%}" for name in comparison.reports]
             rows.append((f"  {other}", shares))
-    return "\n".join([_aligned(rows), *_verdict(comparison)])
+    return "\n".join([columns(rows), *_verdict(comparison)])
 
 
 def _verdict(comparison: Comparison) -> list[str]:
@@ -76,22 +65,5 @@ def comparison_value(comparison: Comparison, text: str, paths: Sequence[str]) ->
     }
 
 
-def _last_part(path: str) -> str:
-    parts = PurePath(path)
-    if parts.name == "tokenizer.json" and parts.parent.name:
-        return parts.parent.name
-    return parts.name.removesuffix(".vocab") or path
-
-
 def _share(count: int, total: int) -> str:
     return f"{count / total:.2%}"
-
-
-def _aligned(rows: list[tuple[str, list[str]]]) -> str:
-    first = max(len(label) for label, _ in rows)
-    widths = [max(len(values[column]) for _, values in rows if values) for column in range(len(rows[0][1]))]
-    lines = []
-    for label, values in rows:
-        cells = "".join(f"  {value:>{width}}" for value, width in zip(values, widths, strict=False))
-        lines.append(f"{label:<{first}}{cells}".rstrip())
-    return "\n".join(lines)

@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,35 @@ def table(rows: Mapping[str, object]) -> str:
     """Lay out names and values in two aligned columns."""
     width = max(len(name) for name in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def columns(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Lay out a table: a label and some cells in each row, as many as the first has or none, aligned."""
+    first = max(len(label) for label, _ in rows)
+    widths = [max(len(values[column]) for _, values in rows if values) for column in range(len(rows[0][1]))]
+    lines = []
+    for label, values in rows:
+        cells = "".join(f"  {value:>{width}}" for value, width in zip(values, widths, strict=False))
+        lines.append(f"{label:<{first}}{cells}".rstrip())
+    return "\n".join(lines)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return a name for each folder, file or published vocabulary, short where that leaves them different.
+
+    Args:
+        paths: as the user gave them; one that comes twice is numbered.
+    """
+    shortened = [path.rpartition(":")[2] if path.startswith("tokenmonster:") else _last_part(path) for path in paths]
+    names = [short if shortened.count(short) == 1 else path for short, path in zip(shortened, paths, strict=True)]
+    return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
+
+
+def _last_part(path: str) -> str:
+    parts = PurePath(path)
+    if parts.name == "tokenizer.json" and parts.parent.name:
+        return parts.parent.name
+    return parts.name.removesuffix(".vocab") or path
 
 
 def round_trip(num_lossy_documents: int, num_lost_bytes: int) -> str:

@@ -95,6 +95,7 @@ class TrainingDisplay:
         self._shown = shown
         self._num_steps = 0
         self._rate = 0.0
+        self._utilisation_per_rate: float | None = None
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show one record of the log."""
@@ -104,6 +105,8 @@ class TrainingDisplay:
 
     def _on_start(self, record: dict[str, Any]) -> None:
         self._num_steps = record["num_steps"]
+        if record["peak_flops"]:
+            self._utilisation_per_rate = record["flops_per_token"] / record["peak_flops"]
         going_on = f", going on after step {record['step']:,}" if record["step"] else ""
         self._shown.say(
             f"training {record['num_parameters']:,} parameters for {record['num_steps']:,} steps "
@@ -115,9 +118,10 @@ class TrainingDisplay:
         self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate
         tokens_per_step = record["tokens_seen"] / record["step"]
         seconds_left = (self._num_steps - record["step"]) * tokens_per_step / max(self._rate, 1e-9)
+        utilisation = f", {self._rate * self._utilisation_per_rate:.1%} MFU" if self._utilisation_per_rate else ""
         self._shown.show(
             f"step {record['step']:,}/{self._num_steps:,}  loss {record['loss_nats']:.3f} nats/token  "
-            f"{self._rate:,.0f} tokens/s  {duration(seconds_left)} left",
+            f"lr {record['lr']:.2e}  {self._rate:,.0f} tokens/s{utilisation}  {duration(seconds_left)} left",
             share=record["step"] / self._num_steps,
         )
 

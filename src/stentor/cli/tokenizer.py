@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stentor.cli.output import ForceFlag, JsonFlag, answer, put, read_stdin, table
+from stentor.cli.output import ForceFlag, JsonFlag, answer, put, read_stdin, short_names, table
 from stentor.cli.progress import meter, show_documents
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def compare(
 
     Example: stentor tokenizer compare my-tokenizer tokenmonster:english-32000-balanced-v1 --text builtin:docs
     """
-    from stentor.cli.comparison import comparison_table, comparison_value, short_names
+    from stentor.cli.comparison import comparison_table, comparison_value
     from stentor.report.tokenizers import plot_format, write_comparison
     from stentor.tokenizer import Tokenizer
     from stentor.tokenizer.compare import compare as compare_tokenizers

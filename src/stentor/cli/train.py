@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,15 @@ from stentor.cli.prepare import DataOption, RecipeArgument, watch
 from stentor.cli.progress import TrainingDisplay, meter
 
 if TYPE_CHECKING:
+    from stentor.config import Recipe
     from stentor.train.plan import Plan
+
+
+class Track(StrEnum):
+    """Where to follow a run, beside the terminal."""
+
+    TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
 
 
 class Resume(StrEnum):
@@ -30,6 +40,9 @@ def train(
     resume: Annotated[
         Resume, typer.Option(help="auto goes on with a run that exists; never refuses it.")
     ] = Resume.AUTO,
+    track: Annotated[
+        list[Track] | None, typer.Option(help="Send the run's numbers there too; may be repeated.", show_default=False)
+    ] = None,
     overrides: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
     json_output: JsonFlag = False,
@@ -40,9 +53,9 @@ def train(
     """
     from stentor.config import Recipe
     from stentor.errors import MissingDependencyError
-    from stentor.report.curves import read_log, write_curves
+    from stentor.report.folder import write_report
+    from stentor.report.run_log import read_log
     from stentor.run import default_run_dir
-    from stentor.run import train as train_recipe
     from stentor.train.log import LOG_NAME
     from stentor.train.plan import plan
 
@@ -52,12 +65,10 @@ def train(
         answer(_plan_text(planned, loaded.to_toml()), planned.to_dict(), as_json=json_output)
         return
     run_dir = run or default_run_dir(loaded)
-    with meter("training") as shown:
-        show = TrainingDisplay(shown)
-        train_recipe(loaded, run_dir=run_dir, data_dir=data, resume=resume, watch=watch, observer=show)
+    _follow(loaded, run_dir, data, resume, track or ())
     log = read_log(run_dir / LOG_NAME)
     try:
-        write_curves(log, run_dir / "report")
+        write_report(log, run_dir)
     except MissingDependencyError as error:
         talk(f"no curves: {error}")
     best = log.best_evaluation
@@ -72,6 +83,20 @@ def train(
         }
     )
     answer(text, value, as_json=json_output)
+
+
+def _follow(recipe: Recipe, run_dir: Path, data: Path | None, resume: Resume, track: Sequence[Track]) -> None:
+    """Train, and show the run as it goes: here, and where else it was asked for."""
+    from stentor.run import train as train_recipe
+    from stentor.train.log import to_all
+    from stentor.train.trackers import tracker
+
+    with ExitStack() as stack:
+        trackers = [stack.enter_context(tracker(name, run_dir)) for name in track]
+        show = TrainingDisplay(stack.enter_context(meter("training")))
+        train_recipe(
+            recipe, run_dir=run_dir, data_dir=data, resume=resume, watch=watch, observer=to_all((show, *trackers))
+        )
 
 
 _SHOWN = ("loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes")

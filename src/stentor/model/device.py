@@ -16,6 +16,11 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a GPU calls itself, such as `NVIDIA H100 80GB HBM3`; for other devices their kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type of matrix products; weights and updates are float32 always.
 

@@ -11,7 +11,7 @@ Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
 from stentor.model.ops import add_rms_norm, embed, fuses, head_gains, norm_gains, swiglu, turn_heads
 from stentor.model.products import linear
+
+LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
+"""Shown what each layer made, all [B, T, D]: its attention's output, its MLP's, and the sum it passes on."""
 
 
 class _LayerWeights(NamedTuple):
@@ -130,9 +133,17 @@ class Llama(nn.Module):
         return fuses(self.numerics.compute_dtype, self.embedding_VD.device)
 
     def hidden(
-        self, input_ids_BT: Tensor, *, cache: KeyValueCache | None = None, document_ids_BT: Tensor | None = None
+        self,
+        input_ids_BT: Tensor,
+        *,
+        cache: KeyValueCache | None = None,
+        document_ids_BT: Tensor | None = None,
+        watch: LayerWatch | None = None,
     ) -> Tensor:
-        """Return the normalised output of the last layer [B, T, D]; arguments as in `forward`."""
+        """Return the normalised output of the last layer [B, T, D]; arguments as in `forward`.
+
+        `watch` is called after each layer, first to last.
+        """
         start = cache.length if cache else 0
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
@@ -150,10 +161,12 @@ class Llama(nn.Module):
                 fused=fused,
             )
             attended_BTE = attend(*heads, mask=mask, cache=cache, layer=layer)
-            delta_BTD = linear(attended_BTE, weights.attention_out_DE, fused=fused)
-            x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
+            attended_BTD = linear(attended_BTE, weights.attention_out_DE, fused=fused)
+            x_BTD, h_BTD = self._add_norm(x_BTD, attended_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
             inner_BTF = swiglu(linear(h_BTD, weights.gate_up_FD, fused=fused), fused=fused)
             delta_BTD = linear(inner_BTF, weights.down_DF, fused=fused)
+            if watch:
+                watch(attended_BTD, delta_BTD, x_BTD + delta_BTD)
         if cache:
             cache.length += num_tokens
         (final_norm,) = norm_gains(self.final_norm_D[None], fused=fused)

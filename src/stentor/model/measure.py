@@ -123,16 +123,16 @@ def stream_nats(
 ) -> Iterator[np.ndarray]:
     """Yield -ln p of each token of a stream in order, float64, some windows at a time; arguments as in `measure`."""
     device = model.embedding_VD.device
-    for inputs_BT, targets_BT in _windows(token_ids, model.config.max_position_embeddings, eos_token_id, batch_size):
+    for inputs_BT, targets_BT in windows(token_ids, model.config.max_position_embeddings, eos_token_id, batch_size):
         with torch.inference_mode():
             nats_BT = token_nats(model, inputs_BT.to(device), targets_BT.to(device))
         yield nats_BT[targets_BT.to(device) != IGNORED_LABEL].double().cpu().numpy()
 
 
-def _windows(
+def windows(
     token_ids: np.ndarray, context_length: int, eos_token_id: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs and targets [B, T] that cover the stream once; the last window is padded with ignored targets."""
+    """Yield inputs and targets [B, T] that cover a stream once; the last window is padded with ignored targets."""
     span = context_length * batch_size
     previous = eos_token_id
     for start in range(0, len(token_ids), span):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
+from stentor.artifacts import write_file
 from stentor.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -57,3 +59,39 @@ def dress(axes: Axes, title: str, *, grid: Literal["x", "y"] = "y") -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(GRID)
+
+
+def count_axis(axes: Axes, label: str) -> None:
+    """Let a panel run along whole numbers from left to right: steps, tokens, seconds."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlabel(label, color=MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def scale_by_ratio(axes: Axes) -> None:
+    """Give a panel a logarithmic height, for what grows or falls by orders of magnitude, with plain numbers on it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def write_both(folder: Path, name: str, plot: Callable[[Format], bytes]) -> list[Path]:
+    """Write a picture as `NAME.svg` and `NAME.png` into a folder, each whole or not at all, and return their paths."""
+    paths = []
+    for file_format in get_args(Format):
+        write_file(path := folder / f"{name}.{file_format}", plot(file_format))
+        paths.append(path)
+    return paths
+
+
+def _short(value: float) -> str:
+    """Write a count with its thousands apart, and from a million on in millions or billions."""
+    for size, unit in ((1e9, "B"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:,.10g}{unit}"
+    return f"{value:,.10g}"

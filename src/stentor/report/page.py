@@ -5,20 +5,16 @@ The page loads nothing from anywhere. What the model wrote is untrusted text and
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from string import Template
 
-from stentor.report.curves import TRAIN, VALIDATION, Quantity, RunLog, plot_curves
-from stentor.report.drawing import CARD, GRID, INK, MUTED
-from stentor.version import __version__
+from stentor.report.curves import Quantity, plot_curves
+from stentor.report.dynamics import plot_dynamics
+from stentor.report.html import escaped, inline, render, section
+from stentor.report.results import COLUMNS, result_rows
+from stentor.report.run_log import RunLog
 
-_COLOURS = {CARD: "card", INK: "ink", MUTED: "muted", GRID: "grid", VALIDATION: "model", TRAIN: "train"}
 _CURVES: tuple[tuple[Quantity, str], ...] = (("loss_nats", "Loss"), ("perplexity", "Perplexity"))
-_UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +83,14 @@ def render_run_report(report: RunReport) -> str:
     Raises:
         MissingDependencyError: there is a log to draw and matplotlib is not installed.
     """
-    template = Template(resources.files("stentor.report").joinpath("page.html").read_text(encoding="ascii"))
-    sections = (_comparison, _curves, _samples, _numbers, _files, _commands, _origin)
-    return template.substitute(
-        name=_escaped(report.name),
-        description=_escaped(report.description),
+    sections = (_comparison, _curves, _samples, _numbers, _results, _dynamics, _files, _commands, _origin)
+    return render(
+        kind="Stentor run report",
+        name=report.name,
+        description=report.description,
         result=_result(report),
-        sections="\n".join(filter(None, (section(report) for section in sections))),
-        version=_escaped(__version__),
+        sections=(write(report) for write in sections),
     )
-
-
-def _escaped(text: str) -> str:
-    """Make any text safe and valid in HTML; characters that HTML forbids become U+FFFD."""
-    return html.escape(_UNWRITABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def _result(report: RunReport) -> str:
@@ -116,11 +106,6 @@ def _result(report: RunReport) -> str:
 
 def _compressors(report: RunReport) -> tuple[tuple[str, float], ...]:
     return ("gzip", report.gzip_bits_per_byte), ("xz", report.xz_bits_per_byte)
-
-
-def _section(title: str, body: str) -> str:
-    anchor = re.sub(r"\W+", "-", title.lower())
-    return f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{title}</h2>\n{body}\n</section>'
 
 
 def _comparison(report: RunReport) -> str:
@@ -142,7 +127,7 @@ def _comparison(report: RunReport) -> str:
     )
     head = '<thead hidden><tr><th scope="col">predictor</th><th scope="col">bits per byte</th></tr></thead>'
     table = f'<table class="bars"><caption>{note}</caption>{head}<tbody>\n{body}\n</tbody></table>'
-    return _section("Bits per byte", f'<div class="card">{table}</div>')
+    return section("Bits per byte", f'<div class="card">{table}</div>')
 
 
 def _curves(report: RunReport) -> str:
@@ -153,30 +138,19 @@ def _curves(report: RunReport) -> str:
     for quantity, title in _CURVES:
         first = report.log.evaluations[0][quantity]
         label = f"{title} against the optimizer step: {first:.2f} at first, {best[quantity]:.2f} at best"
-        figures += f'<figure class="card">{_inline_svg(report.log, quantity, label)}</figure>\n'
-    return _section("Learning curves", f'<div class="curves">\n{figures}</div>')
-
-
-def _inline_svg(log: RunLog, quantity: Quantity, label: str) -> str:
-    """Return one panel as an element of the page: named, in the page's colours, its ids its own."""
-    svg = plot_curves(log, quantities=(quantity,)).decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{quantity}-", svg)
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    for colour, name in _COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_escaped(label)}"', 1).strip()
+        svg = plot_curves(report.log, quantities=(quantity,))
+        figures += f'<figure class="card">{inline(svg, quantity, label)}</figure>\n'
+    return section("Learning curves", f'<div class="curves">\n{figures}</div>')
 
 
 def _samples(report: RunReport) -> str:
     quotes = "\n".join(
-        f'<blockquote class="card" dir="auto"><b>{_escaped(sample.prompt)}</b>'
-        f"{_escaped(sample.continuation)}</blockquote>"
+        f'<blockquote class="card" dir="auto"><b>{escaped(sample.prompt)}</b>'
+        f"{escaped(sample.continuation)}</blockquote>"
         for sample in report.samples
     )
     note = '<p class="note">The prompt is in colour; everything after it was written by the model.</p>'
-    return _section("Samples", f"{note}\n{quotes}") if quotes else ""
+    return section("Samples", f"{note}\n{quotes}") if quotes else ""
 
 
 def _numbers(report: RunReport) -> str:
@@ -185,42 +159,68 @@ def _numbers(report: RunReport) -> str:
         "tokens trained on": f"{report.tokens_seen:,}",
         "time": _duration(report.seconds),
         "tokens per second": f"{report.tokens_seen / report.seconds:,.0f}" if report.seconds > 0 else "unknown",
-        "device": _escaped(report.device),
+        "device": escaped(report.device),
     }
     measured = {
         "bits per byte": f"{report.bits_per_byte:.4f}",
         "loss": f"{report.loss_nats:.4f} <small>nats per token</small>",
         "perplexity": f"{report.perplexity:,.2f}",
-        "tokenizer": _escaped(report.tokenizer),
+        "tokenizer": escaped(report.tokenizer),
         "held-out text": f"{report.num_bytes:,} <small>bytes</small>, {report.num_tokens:,} <small>tokens</small>",
     }
     note = '<p class="note">Perplexity counts per token: compare it only between models of the same tokenizer.</p>'
     tables = f"{_rows(trained.items())}\n{_rows(measured.items())}"
-    return _section("Numbers", f'<div class="card pairs">\n{tables}\n</div>\n{note}')
+    return section("Numbers", f'<div class="card pairs">\n{tables}\n</div>\n{note}')
+
+
+def _results(report: RunReport) -> str:
+    """Lay out every evaluation of the run, the best one marked."""
+    if report.log is None or not report.log.evaluations:
+        return ""
+    head = "".join(f'<th scope="col">{name or "<span hidden>mark</span>"}</th>' for name in COLUMNS)
+    body = "\n".join(
+        f'<tr{" class=ours" if is_best else ""}><th scope="row">{step}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for (step, *cells), is_best in result_rows(report.log)
+    )
+    table = f'<table class="rows steps"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+    return section("Results by step", f'<div class="card scrolls" tabindex="0">{table}</div>')
+
+
+def _dynamics(report: RunReport) -> str:
+    if report.log is None or not report.log.scales:
+        return ""
+    note = (
+        '<p class="note">RMS is the root of the mean square. Activations are those of a little held-out text, '
+        "the same every time.</p>"
+    )
+    label = "How the run went: rates, gradients, speed, and the scale of weights and activations in each layer"
+    svg = inline(plot_dynamics(report.log), "dynamics", label)
+    return section("Training dynamics", f'{note}\n<figure class="card scrolls wide" tabindex="0">{svg}</figure>')
 
 
 def _files(report: RunReport) -> str:
     body = "\n".join(
-        f'<tr><th scope="row">{_escaped(file.path)}</th><td>{_escaped(file.opened_by)}</td>'
+        f'<tr><th scope="row">{escaped(file.path)}</th><td>{escaped(file.opened_by)}</td>'
         f"<td>{_size(file.size_bytes)}</td></tr>"
         for file in report.files
     )
     head = '<tr><th scope="col">file</th><th scope="col">opens in</th><th scope="col">size</th></tr>'
     table = f'<table class="rows files"><thead>{head}</thead><tbody>\n{body}\n</tbody></table>'
-    return _section("Files", f'<div class="card">{table}</div>') if body else ""
+    return section("Files", f'<div class="card">{table}</div>') if body else ""
 
 
 def _origin(report: RunReport) -> str:
-    rows = _rows(((_escaped(name), _escaped(value)) for name, value in report.origin.items()), "rows made")
-    return _section("How it was made", f'<div class="card">{rows}</div>') if report.origin else ""
+    rows = _rows(((escaped(name), escaped(value)) for name, value in report.origin.items()), "rows made")
+    return section("How it was made", f'<div class="card">{rows}</div>') if report.origin else ""
 
 
 def _commands(report: RunReport) -> str:
     entries = "\n".join(
-        f'<dt>{_escaped(what)}</dt><dd><pre tabindex="0"><code>{_escaped(command)}</code></pre></dd>'
+        f'<dt>{escaped(what)}</dt><dd><pre tabindex="0"><code>{escaped(command)}</code></pre></dd>'
         for what, command in report.commands.items()
     )
-    return _section("Go on", f'<dl class="card">\n{entries}\n</dl>') if entries else ""
+    return section("Go on", f'<dl class="card">\n{entries}\n</dl>') if entries else ""
 
 
 def _rows(rows: Iterable[tuple[str, str]], style: str = "rows") -> str:

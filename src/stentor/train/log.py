@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,28 @@ from stentor.artifacts import append_line, write_file
 LOG_NAME = "log.jsonl"
 Record = dict[str, Any]
 Observer = Callable[[Record], None]
+
+
+def to_all(observers: Sequence[Observer]) -> Observer:
+    """Return an observer that shows each record to several, in order."""
+
+    def show(record: Record) -> None:
+        for observer in observers:
+            observer(record)
+
+    return show
+
+
+def records_of(run_dir: Path) -> Iterator[Record]:
+    """Yield the records of a run's log; none where there is no log, nor for a line that a crash cut short."""
+    path = run_dir / LOG_NAME
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "kind" in record:
+            yield record
 
 
 class TrainingLog:

@@ -14,7 +14,8 @@ import torch
 from stentor.artifacts import locked_directory, require_free_space, write_file
 from stentor.config import Recipe
 from stentor.errors import InterruptedRunError, UsageError, UserError
-from stentor.model.device import pick_device
+from stentor.model.device import device_name, pick_device
+from stentor.model.flops import peak_flops, training_flops_per_token
 from stentor.model.folder import require_matching
 from stentor.model.init import initialize
 from stentor.model.measure import Evaluation, measure
@@ -28,6 +29,7 @@ from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
 from stentor.train.log import Observer, TrainingLog
 from stentor.train.plan import disk_bytes, explained_memory, require_memory
+from stentor.train.scales import measure_scales
 from stentor.train.schedule import rates
 from stentor.train.step import Outcome
 from stentor.train.stop import stop_requests
@@ -96,17 +98,27 @@ class _Run:
         self.state = self._start_or_resume()
         self._asked: list[_Asked] = []
         self._fetched_at = time.perf_counter()
+        self._record_start()
+
+    def _record_start(self) -> None:
+        """Log where the run stands, what it costs and what it is measured on."""
+        precision = str(self.model.numerics.compute_dtype).removeprefix("torch.")
         self.log.record(
             "start",
             step=self.state.step,
             num_steps=self.batches.budget.num_steps,
             num_epochs=self.batches.num_epochs,
-            num_parameters=recipe.model.num_parameters,
+            num_parameters=self.recipe.model.num_parameters,
             device=str(self.device),
-            precision=str(self.model.numerics.compute_dtype).removeprefix("torch."),
+            device_name=device_name(self.device),
+            precision=precision,
             num_threads=torch.get_num_threads(),
             torch=torch.__version__,
             num_teacher_parameters=self.teacher.model.config.num_parameters if self.teacher else 0,
+            flops_per_token=training_flops_per_token(self.recipe.model),
+            peak_flops=peak_flops(device_name(self.device), precision),
+            held_out_sha256=self.shards.validation.header.payload_sha256,
+            tokenizer_sha256=self.shards.tokenizer.sha256,
         )
 
     @property
@@ -160,8 +172,13 @@ class _Run:
 
     def evaluate(self) -> None:
         """Score the whole held-out shard and remember whether it is the best yet."""
-        result = self._measure()
+        with self.average.in_place() if self.average else nullcontext():
+            result = self._measure()
+            scales = measure_scales(
+                self.model, self.shards.validation, micro_batch_size=self.recipe.train.micro_batch_size
+            )
         self.log.record("evaluation", step=self.state.step, tokens_seen=self.state.tokens_seen, **result.to_dict())
+        self.log.record("scales", step=self.state.step, tokens_seen=self.state.tokens_seen, **scales)
         if self.state.improved_by(result.loss_nats):
             self.state = replace(self.state, best_step=self.state.step, best_loss_nats=result.loss_nats)
         self._fetched_at = time.perf_counter()
@@ -224,15 +241,14 @@ class _Run:
 
     def _measure(self) -> Evaluation:
         held_out = self.shards.validation
-        with self.average.in_place() if self.average else nullcontext():
-            return measure(
-                self.model,
-                held_out.token_ids,
-                num_bytes=held_out.num_text_bytes,
-                eos_token_id=held_out.eos_token_id,
-                losses=self.shards.losses["validation"],
-                batch_size=self.recipe.train.micro_batch_size,
-            )
+        return measure(
+            self.model,
+            held_out.token_ids,
+            num_bytes=held_out.num_text_bytes,
+            eos_token_id=held_out.eos_token_id,
+            losses=self.shards.losses["validation"],
+            batch_size=self.recipe.train.micro_batch_size,
+        )
 
 
 class _Asked(NamedTuple):

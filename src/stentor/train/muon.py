@@ -145,7 +145,8 @@ def _row_scales(squares_LR1: Tensor, means_LR1: Tensor) -> Tensor:
         means_LR1: the running mean of that, by whose root rows are divided.
     """
     means_LR1 = means_LR1.clamp(min=_TINY)
-    kept_L11 = squares_LR1.sum(dim=1, keepdim=True) / (squares_LR1 / means_LR1).sum(dim=1, keepdim=True).clamp(min=_TINY)
+    divided_LR1 = squares_LR1 / means_LR1
+    kept_L11 = squares_LR1.sum(dim=1, keepdim=True) / divided_LR1.sum(dim=1, keepdim=True).clamp(min=_TINY)
     return (kept_L11 / means_LR1).sqrt()
 
 
