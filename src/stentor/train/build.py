@@ -11,6 +11,7 @@ from stentor.model.llama import Llama
 from stentor.model.numerics import Numerics
 from stentor.train.average import WeightAverage
 from stentor.train.batches import Budget
+from stentor.train.distributed import ALONE, World
 from stentor.train.optimizers import Optimizers
 from stentor.train.step import Step
 
@@ -28,7 +29,9 @@ def make_model(recipe: Recipe, device: torch.device) -> Llama:
     return model
 
 
-def make_step(model: Llama, average: WeightAverage | None, recipe: Recipe, *, eos_token_id: int) -> Step:
+def make_step(
+    model: Llama, average: WeightAverage | None, recipe: Recipe, *, eos_token_id: int, world: World = ALONE
+) -> Step:
     """Return what updates a network as the recipe wants."""
     budget, train = Budget.of(recipe), recipe.train
     return Step(
@@ -39,4 +42,5 @@ def make_step(model: Llama, average: WeightAverage | None, recipe: Recipe, *, eo
         micro_batch_size=train.micro_batch_size,
         max_grad_norm=train.max_grad_norm,
         document_separator=eos_token_id if train.mask_across_documents else None,
+        world=world,
     )

@@ -17,7 +17,7 @@ from stentor.errors import InterruptedRunError, UsageError, UserError
 from stentor.model.device import pick_device
 from stentor.model.folder import require_matching
 from stentor.model.init import initialize
-from stentor.model.measure import Evaluation, measure
+from stentor.model.measure import Evaluation, summed_nats
 from stentor.shards.build import Shards
 from stentor.shards.pack import require_tokens
 from stentor.train.average import WeightAverage
@@ -26,7 +26,8 @@ from stentor.train.build import make_model, make_step
 from stentor.train.checkpoint import TrainingState, load_latest, restore, save_checkpoint, settle
 from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
-from stentor.train.log import Observer, TrainingLog
+from stentor.train.distributed import ALONE, World
+from stentor.train.log import NoLog, Observer, TrainingLog
 from stentor.train.plan import disk_bytes, explained_memory, require_memory
 from stentor.train.schedule import rates
 from stentor.train.step import Outcome
@@ -39,7 +40,13 @@ FETCH_EVERY = 16
 
 
 def train(
-    recipe: Recipe, shards: Shards, run_dir: Path, *, resume: str = "auto", observer: Observer | None = None
+    recipe: Recipe,
+    shards: Shards,
+    run_dir: Path,
+    *,
+    resume: str = "auto",
+    observer: Observer | None = None,
+    world: World = ALONE,
 ) -> Path:
     """Train a model, or go on where a stopped or killed run left off.
 
@@ -48,7 +55,8 @@ def train(
         shards: packed training and held-out tokens, and their tokenizer.
         run_dir: receives recipe.toml, log.jsonl and checkpoints/.
         resume: `auto` continues a run that exists; `never` refuses one.
-        observer: shown every record of the log.
+        observer: shown every record of the log, in the first process.
+        world: the processes that train together; the first one writes, and all read the same run folder.
 
     Returns:
         The run folder, which stands for its best checkpoint.
@@ -57,15 +65,17 @@ def train(
         UserError: shards, recipe and run do not belong together, or the loss stopped being a number.
         InterruptedRunError: a stop was asked for; the run is saved.
     """
-    _check(recipe, shards, run_dir, resume)
+    _check(recipe, shards, run_dir, resume, world)
+    world.barrier()  # nothing is written before all have looked
+    lock = locked_directory(run_dir) if world.is_main else nullcontext()
     kernels = deterministic_kernels() if recipe.train.deterministic else nullcontext()
-    with locked_directory(run_dir), stop_requests() as stop_requested, kernels, explained_memory(recipe):
-        run = _Run(recipe, shards, run_dir, observer)
+    with lock, stop_requests() as stop_requested, kernels, explained_memory(recipe):
+        run = _Run(recipe, shards, run_dir, observer, world)
         while run.state.step < run.batches.budget.num_steps:
             run.update()
             if run.is_due(recipe.train.eval_every):
                 run.evaluate()
-            is_stopping = stop_requested()  # asked once: what comes after the save waits for the next step's
+            is_stopping = run.agrees_to_stop(stop_requested())  # once: what comes after the save is for the next step
             if run.is_due(recipe.train.save_every) or run.just_improved or is_stopping:
                 run.save()
             if is_stopping and not run.is_finished:
@@ -80,15 +90,16 @@ def train(
 class _Run:
     """The parts of a run and its place in the budget."""
 
-    def __init__(self, recipe: Recipe, shards: Shards, run_dir: Path, observer: Observer | None) -> None:
-        self.recipe, self.shards, self.run_dir = recipe, shards, run_dir
-        self.log = TrainingLog(run_dir, observer)
+    def __init__(self, recipe: Recipe, shards: Shards, run_dir: Path, observer: Observer | None, world: World) -> None:
+        self.recipe, self.shards, self.run_dir, self.world = recipe, shards, run_dir, world
+        self.log = TrainingLog(run_dir, observer) if world.is_main else NoLog()
         self.device = pick_device()
         self.batches = Batches(shards.train, recipe)
         self.model = make_model(recipe, self.device)
         initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
         self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
-        self.step = make_step(self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id)
+        eos_token_id = shards.tokenizer.eos_token_id
+        self.step = make_step(self.model, self.average, recipe, eos_token_id=eos_token_id, world=world)
         self.state = self._start_or_resume()
         self._asked: list[_Asked] = []
         self._fetched_at = time.perf_counter()
@@ -101,6 +112,7 @@ class _Run:
             device=str(self.device),
             precision=str(self.model.numerics.compute_dtype).removeprefix("torch."),
             num_threads=torch.get_num_threads(),
+            num_processes=world.size,
             torch=torch.__version__,
         )
 
@@ -117,6 +129,12 @@ class _Run:
     def is_due(self, every: int) -> bool:
         """Whether something done every so many steps, and at the end, is due."""
         return self.state.step % every == 0 or self.is_finished
+
+    def agrees_to_stop(self, is_asked: bool) -> bool:
+        """Whether any process was asked to stop; several agree on it when none is ahead of the log."""
+        if self.world.size > 1 and self._asked:
+            return False
+        return self.world.any(is_asked)
 
     def update(self) -> None:
         """Ask for one update; what came of it is logged as soon as it is known."""
@@ -162,17 +180,22 @@ class _Run:
         self._fetched_at = time.perf_counter()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; all processes wait for it."""
         self.fetch()
-        save_checkpoint(self.run_dir, self.model, self.step, self.average, self.state, self.shards.tokenizer)
+        self.world.require_same_weights(self.model)
+        if self.world.is_main:
+            save_checkpoint(self.run_dir, self.model, self.step, self.average, self.state, self.shards.tokenizer)
         self.log.record("saved", step=self.state.step)
+        self.world.barrier()
         self._fetched_at = time.perf_counter()
 
     def _start_or_resume(self) -> TrainingState:
         data_sha256 = self.shards.train.header.payload_sha256
         found = load_latest(self.run_dir, on_note=self.log.note)
+        self._require_same(data_sha256, found[1].step if found else 0)
         if found is None:
-            write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
+            if self.world.is_main:
+                write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
             self.log.rewind(0)
             return TrainingState(data_sha256=data_sha256)
         folder, state = found
@@ -182,9 +205,19 @@ class _Run:
                 fix="make the same data again to go on, or start anew in another --run folder",
             )
         restore(folder, self.model, self.step, self.average)
-        settle(self.run_dir, state)
+        self.world.barrier()  # what `settle` removes, another may be reading
+        if self.world.is_main:
+            settle(self.run_dir, state)
         self.log.rewind(state.step)
         return state
+
+    def _require_same(self, data_sha256: str, step: int) -> None:
+        """Refuse processes that would train different models."""
+        again = "start all of them with the same command"
+        self.world.require_same(self.recipe.to_toml(), what="recipe", fix=again)
+        self.world.require_same(data_sha256, what="training data", fix="copy the data folder to every machine")
+        shared = f"let all machines see the same folder {self.run_dir}"
+        self.world.require_same(str(step), what="checkpoint to go on from", fix=shared)
 
     def _refuse_non_finite(self, asked: _Asked, outcome: Outcome) -> NoReturn:
         """Say what stopped being a number; the weights are those of the last good update."""
@@ -202,16 +235,18 @@ class _Run:
         )
 
     def _measure(self) -> Evaluation:
-        held_out = self.shards.validation
+        held_out, batch_size = self.shards.validation, self.recipe.train.micro_batch_size
+        ids, before = self.world.part(
+            held_out.token_ids, held_out.eos_token_id, span=self.recipe.model.max_position_embeddings
+        )
         with self.average.in_place() if self.average else nullcontext():
-            return measure(
-                self.model,
-                held_out.token_ids,
-                num_bytes=held_out.num_text_bytes,
-                eos_token_id=held_out.eos_token_id,
-                losses=self.shards.losses["validation"],
-                batch_size=self.recipe.train.micro_batch_size,
-            )
+            nats = summed_nats(self.model, ids, eos_token_id=before, batch_size=batch_size)
+        return Evaluation.from_total(
+            self.world.total(nats),
+            num_tokens=len(held_out.token_ids),
+            num_bytes=held_out.num_text_bytes,
+            losses=self.shards.losses["validation"],
+        )
 
 
 class _Asked(NamedTuple):
@@ -223,7 +258,7 @@ class _Asked(NamedTuple):
     lr: float
 
 
-def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
+def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str, world: World) -> None:
     """Refuse what cannot work before anything is written."""
     if resume not in RESUME_CHOICES:
         raise UsageError(f"--resume {resume} is unknown", fix=f"use {' or '.join(RESUME_CHOICES)}")
@@ -234,7 +269,7 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
     require_matching(shards.tokenizer, recipe.model, origin="the recipe")
     require_tokens(shards.train, recipe.model.max_position_embeddings)
     _refuse_other_recipe(recipe, run_dir)
-    require_memory(recipe, pick_device())
+    require_memory(recipe, pick_device(), world)
     require_free_space(run_dir, disk_bytes(recipe), purpose="a run with its checkpoints")
 
 
