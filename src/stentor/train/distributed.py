@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import itertools
 import os
 import time
@@ -31,6 +32,8 @@ TIMEOUT = timedelta(minutes=30)
 """After which a process that does not answer counts as lost; torchrun ends the others of a dead one at once."""
 _FAILED, _ARRIVED = "failed", "arrived"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.5
+_KEEPS_GROUPS = "torch.distributed.nn.functional"
+"""Keeps the group that it finds when first imported, open even after it is destroyed; AdamW imports it."""
 _START = "torchrun --nproc-per-node {count} -m stentor train RECIPE"
 
 
@@ -216,6 +219,7 @@ def _open(world: World) -> None:
         )
     if kind == "cuda":
         torch.cuda.set_device(world.local_rank)
+    importlib.import_module(_KEEPS_GROUPS)
     with _explained():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
