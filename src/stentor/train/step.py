@@ -143,10 +143,8 @@ class Step:
         for parameter in parameters:
             parameter.grad = None
         total_nats = torch.zeros((), dtype=torch.float64, device=inputs_BT.device)
-        inputs_BT, labels_BT = (
-            self._world.share(inputs_BT, filler=0),
-            self._world.share(labels_BT, filler=IGNORED_LABEL),
-        )
+        inputs_BT = self._world.share(inputs_BT, filler=0)
+        labels_BT = self._world.share(labels_BT, filler=IGNORED_LABEL)
         for inputs_MT, labels_MT in zip(
             inputs_BT.split(self._micro_batch_size), labels_BT.split(self._micro_batch_size), strict=True
         ):
