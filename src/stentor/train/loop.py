@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -69,8 +69,9 @@ def train(
     world.barrier()  # nothing is written before all have looked
     lock = locked_directory(run_dir) if world.is_main else nullcontext()
     kernels = deterministic_kernels() if recipe.train.deterministic else nullcontext()
-    with lock, stop_requests() as stop_requested, kernels, explained_memory(recipe):
+    with lock, stop_requests() as stop_requested, kernels, explained_memory(recipe), ExitStack() as ending:
         run = _Run(recipe, shards, run_dir, observer, world)
+        ending.callback(run.step.close)
         while run.state.step < run.batches.budget.num_steps:
             run.update()
             if run.is_due(recipe.train.eval_every):

@@ -120,6 +120,12 @@ class Step:
         if self._average:
             self._average.load_state(tensors)
 
+    def close(self) -> None:
+        """Give the recorded graph back: processes cannot part while a graph holds the ways between them."""
+        if self._graph is not None:
+            self._graph.reset()
+            self._graph = None
+
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """Record the graph; meanwhile no update applies, so nothing changes."""
         self._alive.zero_()
