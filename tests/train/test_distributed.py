@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._C._distributed_c10d import TCPStore
 
 from stentor.artifacts import locked_directory, write_file
 from stentor.errors import InterruptedRunError, UserError
@@ -94,12 +95,12 @@ def torchrun(monkeypatch):
     """Return a function that sets what torchrun sets, for the first of two processes."""
 
     def set_environment(**changes: str) -> None:
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         stores.append(store)
         for name, value in {**environment(0, 2, store.port), **changes}.items():
             monkeypatch.setenv(name, value)
 
-    stores: list[dist.TCPStore] = []
+    stores: list[TCPStore] = []
     return set_environment
 
 
@@ -153,7 +154,7 @@ class Pair:
     """Two processes that stay, to be asked for runs; see `rank_process.py`."""
 
     def __init__(self, recipe: Path, shards: Path) -> None:
-        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         common = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         self.processes = [
             subprocess.Popen(
@@ -387,7 +388,7 @@ def test_torchrun_trains_from_text_to_a_model(tmp_path, prose_documents):
     settings = ["text.source=text.jsonl", "text.validation=take:5", "text.min_characters=1", "tokenizer.vocab_size=300"]
     settings += ["train.tokens=20480", "train.global_batch_tokens=1024", "train.warmup_steps=2", "train.eval_every=8"]
     sets = [word for setting in settings for word in ("--set", setting)]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "--"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
     environ = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:

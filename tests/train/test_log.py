@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stentor.artifacts import write_file
-from stentor.train.log import LOG_NAME, TrainingLog
+from stentor.train.log import LOG_NAME, NoLog, TrainingLog
 
 
 def lines(run_dir) -> list[dict]:
@@ -117,3 +117,12 @@ def test_an_observer_that_fails_is_not_hidden(tmp_path):
     with pytest.raises(ZeroDivisionError):
         TrainingLog(tmp_path, fail).note("kept")
     assert lines(tmp_path) == [{"kind": "note", "message": "kept"}]
+
+
+def test_what_is_not_logged_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = NoLog()
+    log.record("train", step=1)
+    log.note("something")
+    log.rewind(0)
+    assert list(tmp_path.iterdir()) == []

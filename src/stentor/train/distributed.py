@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from torch import Tensor
 from stentor.errors import EchoedError, StentorError, UserError
 from stentor.model.device import pick_device
 from stentor.model.llama import Llama
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 TIMEOUT = timedelta(minutes=30)
 """After which a process that does not answer counts as lost; torchrun ends the others of a dead one at once."""
@@ -53,7 +57,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    store: dist.Store | None = None
+    store: Store | None = None
 
     @property
     def is_main(self) -> bool:
@@ -194,15 +198,18 @@ def joined() -> Iterator[World]:
 
 def _met() -> World:
     """Meet the others where torchrun says."""
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
         local_rank, local_size = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     except (KeyError, ValueError, dist.DistError) as error:
         raise UserError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the other processes cannot be met ({error})",
             fix=f"start them with {_START.format(count='N')}, or unset WORLD_SIZE",
         ) from None
-    return World(rank, size, local_rank, local_size, dist.PrefixStore(f"stentor-{next(_joined_before)}", store))
+    return World(rank, size, local_rank, local_size, PrefixStore(f"stentor-{next(_joined_before)}", store))
 
 
 def _open(world: World) -> None:
