@@ -37,11 +37,11 @@ ROWS = st.integers(1, 9)
 SIZES = st.integers(1, 5)
 
 
-# ---------------------------------------------------------------------------------------------------- a world of one
-
-
-def test_alone_nothing_is_touched(monkeypatch):
+@pytest.mark.parametrize("environ", [{}, {"WORLD_SIZE": "1"}], ids=["no torchrun", "torchrun with one process"])
+def test_alone_nothing_is_touched(monkeypatch, environ):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
     rows_BT = torch.ones(3, 4)
     with joined() as world:
         assert world is ALONE
@@ -53,12 +53,6 @@ def test_alone_nothing_is_touched(monkeypatch):
         assert (world.total(0.1), world.any(True), world.any(False)) == (0.1, True, False)
         assert not dist.is_initialized()
     assert rows_BT.tolist() == torch.ones(3, 4).tolist()
-
-
-def test_one_process_of_torchrun_is_alone(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    with joined() as world:
-        assert world is ALONE
 
 
 # ------------------------------------------------------------------------------------------- who takes what of a step
@@ -377,9 +371,6 @@ def test_a_process_that_dies_or_breaks_ends_the_other(new_pair, tmp_path):
     assert (survivor["code"], survivor["echoed"]) == (3, False)
     assert "another process of this run has ended or does not answer" in survivor["message"]
     assert pair.close() == [0, DIED]
-
-
-# --------------------------------------------------------------------------------------------------------- torchrun
 
 
 @pytest.mark.slow
