@@ -64,6 +64,14 @@ class InterruptedRunError(StentorError):
     exit_code = 130
 
 
+class EchoedError(StentorError):
+    """This process of several ends since another one did, which has said why (exit code as if this had)."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process has said what is wrong")
+        self.exit_code = exit_code
+
+
 def missing_extra(package: str, extra: str, *, needed_for: str) -> MissingDependencyError:
     """Return the error that names the extra which brings `package`."""
     return MissingDependencyError(

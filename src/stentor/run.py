@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stentor.config import Recipe
 from stentor.prepare import StageProgress, Watch, default_data_dir, prepare
+from stentor.train.distributed import joined
 from stentor.train.log import Observer
 from stentor.train.loop import train as train_on_shards
 
@@ -27,15 +28,15 @@ def train(
     watch: Watch = unwatched,
     observer: Observer | None = None,
 ) -> Path:
-    """Train a recipe, preparing its data first if need be.
+    """Train a recipe, preparing its data first if need be; with the other processes that torchrun started, if any.
 
     Args:
         recipe: a recipe, a published one's name or a .toml file.
         run_dir: receives the run; `runs/NAME` by default.
         data_dir: holds corpus, tokenizer and shards; `data/NAME` by default.
         resume: `auto` goes on with a run that exists; `never` refuses it.
-        watch: opens a display for a data stage.
-        observer: shown every record of the training log.
+        watch: opens a display for a data stage, in the first process.
+        observer: shown every record of the training log, in the first process.
 
     Returns:
         The run folder, which stands for its best checkpoint.
@@ -45,10 +46,11 @@ def train(
         InterruptedRunError: SIGINT or SIGTERM came; the run is saved.
     """
     loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    prepared = prepare(loaded, Path(data_dir or default_data_dir(loaded)), watch=watch)
-    return train_on_shards(
-        loaded, prepared.shards, Path(run_dir or default_run_dir(loaded)), resume=resume, observer=observer
-    )
+    data, run = Path(data_dir or default_data_dir(loaded)), Path(run_dir or default_run_dir(loaded))
+    with joined() as world:
+        with world.in_turn():
+            prepared = prepare(loaded, data, watch=watch if world.is_main else unwatched)
+        return train_on_shards(loaded, prepared.shards, run, resume=resume, observer=observer, world=world)
 
 
 def default_run_dir(recipe: Recipe) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from stentor import version
 from stentor.cli.main import app
-from stentor.errors import InterruptedRunError, UserError
+from stentor.errors import EchoedError, InterruptedRunError, UserError
 
 COMMANDS = ["demo", "prepare", "train", "compare", "evaluate", "generate", "export", "doctor"]
 TOKENIZER_COMMANDS = ["train", "encode", "decode", "compare"]
@@ -109,6 +109,13 @@ def test_a_users_mistake_is_one_sentence_and_its_fix(cli, broken):
 def test_an_interrupted_run_is_exit_code_130(cli, broken):
     broken(InterruptedRunError("stopped at step 3", fix="run it again"))
     cli("doctor").fails(130, "stopped at step 3")
+
+
+def test_what_another_process_has_said_is_not_said_again(cli, broken):
+    broken(EchoedError(130))
+    outcome = cli("doctor")
+    assert outcome.code == 130
+    assert "error" not in outcome.err
 
 
 def test_ctrl_c_anywhere_else_is_exit_code_130(cli, broken):

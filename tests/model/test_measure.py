@@ -15,7 +15,7 @@ from stentor.model.config import ModelConfig
 from stentor.model.fake_quant import fake_quantize
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
-from stentor.model.measure import Evaluation, bits_per_byte, measure, stream_nats
+from stentor.model.measure import Evaluation, bits_per_byte, measure, stream_nats, summed_nats
 from stentor.model.numerics import Numerics
 
 EOS = 0
@@ -118,6 +118,23 @@ def test_no_bytes_have_no_bits():
 
 def test_a_hopeless_loss_has_infinite_perplexity():
     assert Evaluation.from_total(1e6, num_tokens=1000, num_bytes=10).perplexity == math.inf
+
+
+@pytest.mark.parametrize("total_nats", [math.nan, math.inf])
+def test_a_sum_that_is_no_number_is_refused(total_nats):
+    with pytest.raises(UserError, match="have left the range of numbers"):
+        Evaluation.from_total(total_nats, num_tokens=1, num_bytes=1)
+
+
+def test_parts_of_whole_windows_sum_to_the_whole(model):
+    ids = np.arange(1, 150) % model.config.vocab_size
+    whole = summed_nats(model, ids, eos_token_id=EOS)
+    span = 2 * model.config.max_position_embeddings
+    parts = [
+        summed_nats(model, ids[start : start + span], eos_token_id=int(ids[start - 1]) if start else EOS)
+        for start in range(0, len(ids), span)
+    ]
+    assert sum(parts) == pytest.approx(whole, rel=1e-6)
 
 
 def test_fields_are_named_as_documented():

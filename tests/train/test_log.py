@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stentor.artifacts import write_file
-from stentor.train.log import LOG_NAME, TrainingLog, records_of, to_all
+from stentor.train.log import LOG_NAME, NoLog, TrainingLog, records_of, to_all
 
 
 def lines(run_dir) -> list[dict]:
@@ -137,3 +137,12 @@ def test_records_are_read_back_whole(log, tmp_path):
 
 def lines_before_the_damage(run_dir) -> list[dict]:
     return [json.loads(line) for line in (run_dir / LOG_NAME).read_bytes().splitlines()[:9]]
+
+
+def test_what_is_not_logged_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = NoLog()
+    log.record("train", step=1)
+    log.note("something")
+    log.rewind(0)
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from stentor.model.loss import shifted_loss
 from stentor.train import plan as module
 from stentor.train.average import WeightAverage
 from stentor.train.build import make_model, make_step
+from stentor.train.distributed import World
 from stentor.train.plan import activation_bytes, explained_memory, memory_bytes, plan, require_memory
 
 FULL = {"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "float32_parts": "ends"}
@@ -217,3 +218,25 @@ def test_the_rate_is_that_of_the_numerics_of_the_recipe(tiny_recipe, monkeypatch
     (model,) = made
     assert model.numerics.fake_quantizes
     assert model.numerics.float32_parts == "ends"
+
+
+def test_several_processes_share_a_step_and_each_needs_its_memory(unmeasured, tiny_recipe, monkeypatch):
+    monkeypatch.setattr(module, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(World, "total", lambda world, number: world.size * number)
+    alone, four = plan(tiny_recipe), plan(tiny_recipe, World(size=4))
+    assert (alone.num_processes, four.num_processes) == (1, 4)
+    assert four.tokens_per_second == 4 * alone.tokens_per_second
+    smaller = dataclasses.replace(tiny_recipe, train=dataclasses.replace(tiny_recipe.train, micro_batch_size=2))
+    assert four.memory_bytes == plan(smaller).memory_bytes < alone.memory_bytes  # 8 sequences a step
+
+
+def test_memory_of_a_machine_is_for_all_of_its_processes(tiny_recipe, monkeypatch):
+    dtype, device = compute_dtype("float32", torch.device("cpu")), torch.device("cpu")
+    recipe = dataclasses.replace(
+        tiny_recipe, train=dataclasses.replace(tiny_recipe.train, precision="float32", micro_batch_size=1)
+    )
+    monkeypatch.setattr(module, "_machine_bytes", lambda device: 2 * memory_bytes(recipe, dtype))
+    require_memory(recipe, device, World(0, 2, 0, 2))
+    require_memory(recipe, device, World(0, 4, 0, 2))
+    with pytest.raises(UserError, match="in 3 processes takes about"):
+        require_memory(recipe, device, World(0, 3, 0, 3))

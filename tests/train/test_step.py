@@ -354,3 +354,18 @@ def test_names_in_the_state_are_those_of_our_parameters(make):
     for name in made.step.state():
         kind, _, parameter = name.partition(".")
         assert parameter in names or kind in ("count", "loss_scale", "good_updates"), name
+
+
+def test_closing_gives_a_recorded_graph_back_once(make):
+    class Graph:
+        resets = 0
+
+        def reset(self) -> None:
+            self.resets += 1
+
+    step, graph = make().step, Graph()
+    step.close()  # nothing was recorded
+    step._graph = graph
+    step.close()
+    step.close()
+    assert graph.resets == 1

@@ -27,7 +27,7 @@ from stentor.cli.export import export
 from stentor.cli.generate import generate
 from stentor.cli.prepare import prepare
 from stentor.cli.train import train
-from stentor.errors import StentorError, UserError, missing_extra, refusal_of
+from stentor.errors import EchoedError, StentorError, UserError, missing_extra, refusal_of
 from stentor.version import __version__
 
 BUG = 1
@@ -111,7 +111,8 @@ def _report(error: Exception) -> int:
         return BUG
     if os.environ.get("STENTOR_DEBUG"):
         traceback.print_exception(error)
-    typer.echo(f"error: {error}", err=True)
+    if not isinstance(error, EchoedError):
+        typer.echo(f"error: {error}", err=True)
     return error.exit_code
 
 

@@ -50,22 +50,33 @@ def train(
     """Train a model; prepares the data first if need be. Stop with Ctrl-C, go on with the same command.
 
     Example: stentor train tiny --run runs/tiny
+    On two devices: torchrun --nproc-per-node 2 -m -- stentor train tiny
     """
     from stentor.config import Recipe
+    from stentor.run import default_run_dir
+    from stentor.train.distributed import joined
+    from stentor.train.plan import plan
+
+    with joined() as world:
+        loaded = Recipe.load(recipe, overrides=overrides or ())
+        if dry_run:
+            planned = plan(loaded, world)
+            if world.is_main:
+                answer(_plan_text(planned, loaded.to_toml()), planned.to_dict(), as_json=json_output)
+            return
+        run_dir = run or default_run_dir(loaded)
+        _follow(loaded, run_dir, data, resume, track or () if world.is_main else ())
+    if world.is_main:
+        _report(run_dir, json_output)
+
+
+def _report(run_dir: Path, json_output: bool) -> None:
+    """Draw what a run's log holds and say what is best in it."""
     from stentor.errors import MissingDependencyError
     from stentor.report.folder import write_report
     from stentor.report.run_log import read_log
-    from stentor.run import default_run_dir
     from stentor.train.log import LOG_NAME
-    from stentor.train.plan import plan
 
-    loaded = Recipe.load(recipe, overrides=overrides or ())
-    if dry_run:
-        planned = plan(loaded)
-        answer(_plan_text(planned, loaded.to_toml()), planned.to_dict(), as_json=json_output)
-        return
-    run_dir = run or default_run_dir(loaded)
-    _follow(loaded, run_dir, data, resume, track or ())
     log = read_log(run_dir / LOG_NAME)
     try:
         write_report(log, run_dir)
@@ -103,12 +114,13 @@ _SHOWN = ("loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes")
 
 
 def _plan_text(planned: Plan, recipe_toml: str) -> str:
+    several = planned.num_processes > 1
     rows = {
         "parameters": f"{planned.num_parameters:,}",
         "tokens": f"{planned.num_tokens:,}",
         "steps": f"{planned.num_steps:,}, the last one of {planned.last_step_tokens:,} tokens",
-        "device": f"{planned.device}, {planned.precision}",
-        "memory": f"about {size(planned.memory_bytes)}",
+        "device": f"{planned.device}, {planned.precision}" + f", {planned.num_processes} processes" * several,
+        "memory": f"about {size(planned.memory_bytes)}" + " in each process" * several,
         "time": f"about {duration(planned.seconds)} at {planned.tokens_per_second:,.0f} tokens/s (measured just now)",
         "disk": f"about {size(planned.disk_bytes)} for the checkpoints",
     }

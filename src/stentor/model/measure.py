@@ -50,7 +50,15 @@ class Evaluation:
     def from_total(
         cls, total_nats: float, *, num_tokens: int, num_bytes: int, losses: Losses | None = None
     ) -> Evaluation:
-        """Derive all numbers from the summed loss."""
+        """Derive all numbers from the summed loss.
+
+        Raises:
+            UserError: it is not a number.
+        """
+        if not math.isfinite(total_nats):
+            raise UserError(
+                f"the model's loss is {total_nats}: its weights have left the range of numbers", fix=_EARLIER
+            )
         loss_nats = total_nats / num_tokens
         perplexity = math.exp(loss_nats) if loss_nats < 700 else math.inf
         lost = asdict(losses or Losses())
@@ -98,20 +106,33 @@ def measure(
         on_progress: called with (tokens scored, tokens in all).
 
     Returns:
-        The evaluation, with its sum in float64.
+        The evaluation.
 
     Raises:
         UserError: the loss is not a number.
     """
+    total_nats = summed_nats(
+        model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size, on_progress=on_progress
+    )
+    return Evaluation.from_total(total_nats, num_tokens=len(token_ids), num_bytes=num_bytes, losses=losses)
+
+
+def summed_nats(
+    model: Llama,
+    token_ids: np.ndarray,
+    *,
+    eos_token_id: int,
+    batch_size: int = 16,
+    on_progress: Progress | None = None,
+) -> float:
+    """Return the sum of -ln p of each token of a stream, added in float64; arguments as in `measure`."""
     total_nats, scored = 0.0, 0
     for nats in stream_nats(model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size):
         total_nats += float(nats.sum())
         scored += len(nats)
         if on_progress:
             on_progress(scored, len(token_ids))
-    if not math.isfinite(total_nats):
-        raise UserError(f"the model's loss is {total_nats}: its weights have left the range of numbers", fix=_EARLIER)
-    return Evaluation.from_total(total_nats, num_tokens=scored, num_bytes=num_bytes, losses=losses)
+    return total_nats
 
 
 def stream_nats(

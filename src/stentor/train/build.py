@@ -11,6 +11,7 @@ from stentor.model.llama import Llama
 from stentor.model.numerics import Numerics
 from stentor.train.average import WeightAverage
 from stentor.train.batches import Budget
+from stentor.train.distributed import ALONE, World
 from stentor.train.optimizers import Optimizers
 from stentor.train.step import Step
 from stentor.train.teacher import Teacher
@@ -30,7 +31,13 @@ def make_model(recipe: Recipe, device: torch.device) -> Llama:
 
 
 def make_step(
-    model: Llama, average: WeightAverage | None, recipe: Recipe, *, eos_token_id: int, teacher: Teacher | None = None
+    model: Llama,
+    average: WeightAverage | None,
+    recipe: Recipe,
+    *,
+    eos_token_id: int,
+    teacher: Teacher | None = None,
+    world: World = ALONE,
 ) -> Step:
     """Return what updates a network as the recipe wants."""
     budget, train = Budget.of(recipe), recipe.train
@@ -43,4 +50,5 @@ def make_step(
         micro_batch_size=train.micro_batch_size,
         max_grad_norm=train.max_grad_norm,
         document_separator=eos_token_id if train.mask_across_documents else None,
+        world=world,
     )

@@ -67,6 +67,19 @@ class TrainingLog:
         write_file(self._path, b"".join(line + b"\n" for line in kept))
 
 
+class NoLog(TrainingLog):
+    """What the processes beside the first one of a run log to: nothing."""
+
+    def __init__(self) -> None:
+        """Need no place."""
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Forget a record."""
+
+    def rewind(self, step: int) -> None:
+        """Leave the log to the first process."""
+
+
 def _is_up_to(line: bytes, step: int) -> bool:
     try:
         return json.loads(line).get("step", 0) <= step

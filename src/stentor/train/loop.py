@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -18,7 +18,7 @@ from stentor.model.device import device_name, pick_device
 from stentor.model.flops import peak_flops, training_flops_per_token
 from stentor.model.folder import require_matching
 from stentor.model.init import initialize
-from stentor.model.measure import Evaluation, measure
+from stentor.model.measure import Evaluation, summed_nats
 from stentor.shards.build import Shards
 from stentor.shards.pack import require_tokens
 from stentor.train.average import WeightAverage
@@ -27,7 +27,8 @@ from stentor.train.build import make_model, make_step
 from stentor.train.checkpoint import TrainingState, load_latest, restore, save_checkpoint, settle
 from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
-from stentor.train.log import Observer, TrainingLog
+from stentor.train.distributed import ALONE, World
+from stentor.train.log import NoLog, Observer, TrainingLog
 from stentor.train.plan import disk_bytes, explained_memory, require_memory
 from stentor.train.scales import measure_scales
 from stentor.train.schedule import rates
@@ -42,7 +43,13 @@ FETCH_EVERY = 16
 
 
 def train(
-    recipe: Recipe, shards: Shards, run_dir: Path, *, resume: str = "auto", observer: Observer | None = None
+    recipe: Recipe,
+    shards: Shards,
+    run_dir: Path,
+    *,
+    resume: str = "auto",
+    observer: Observer | None = None,
+    world: World = ALONE,
 ) -> Path:
     """Train a model, or go on where a stopped or killed run left off.
 
@@ -51,7 +58,8 @@ def train(
         shards: packed training and held-out tokens, and their tokenizer.
         run_dir: receives recipe.toml, log.jsonl and checkpoints/.
         resume: `auto` continues a run that exists; `never` refuses one.
-        observer: shown every record of the log.
+        observer: shown every record of the log, in the first process.
+        world: the processes that train together; the first one writes, and all read the same run folder.
 
     Returns:
         The run folder, which stands for its best checkpoint.
@@ -60,15 +68,18 @@ def train(
         UserError: shards, recipe and run do not belong together, or the loss stopped being a number.
         InterruptedRunError: a stop was asked for; the run is saved.
     """
-    _check(recipe, shards, run_dir, resume)
+    _check(recipe, shards, run_dir, resume, world)
+    world.barrier()  # nothing is written before all have looked
+    lock = locked_directory(run_dir) if world.is_main else nullcontext()
     kernels = deterministic_kernels() if recipe.train.deterministic else nullcontext()
-    with locked_directory(run_dir), stop_requests() as stop_requested, kernels, explained_memory(recipe):
-        run = _Run(recipe, shards, run_dir, observer)
+    with lock, stop_requests() as stop_requested, kernels, explained_memory(recipe), ExitStack() as ending:
+        run = _Run(recipe, shards, run_dir, observer, world)
+        ending.callback(run.step.close)
         while run.state.step < run.batches.budget.num_steps:
             run.update()
             if run.is_due(recipe.train.eval_every):
                 run.evaluate()
-            is_stopping = stop_requested()  # asked once: what comes after the save waits for the next step's
+            is_stopping = run.agrees_to_stop(stop_requested())  # once: what comes after the save is for the next step
             if run.is_due(recipe.train.save_every) or run.just_improved or is_stopping:
                 run.save()
             if is_stopping and not run.is_finished:
@@ -83,17 +94,18 @@ def train(
 class _Run:
     """The parts of a run and its place in the budget."""
 
-    def __init__(self, recipe: Recipe, shards: Shards, run_dir: Path, observer: Observer | None) -> None:
-        self.recipe, self.shards, self.run_dir = recipe, shards, run_dir
-        self.log = TrainingLog(run_dir, observer)
+    def __init__(self, recipe: Recipe, shards: Shards, run_dir: Path, observer: Observer | None, world: World) -> None:
+        self.recipe, self.shards, self.run_dir, self.world = recipe, shards, run_dir, world
+        self.log = TrainingLog(run_dir, observer) if world.is_main else NoLog()
         self.device = pick_device()
         self.batches = Batches(shards.train, recipe)
         self.model = make_model(recipe, self.device)
         initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
         self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
         self.teacher = load_teacher(recipe, shards.tokenizer, self.device)
+        eos_token_id = shards.tokenizer.eos_token_id
         self.step = make_step(
-            self.model, self.average, recipe, eos_token_id=shards.tokenizer.eos_token_id, teacher=self.teacher
+            self.model, self.average, recipe, eos_token_id=eos_token_id, teacher=self.teacher, world=world
         )
         self.state = self._start_or_resume()
         self._asked: list[_Asked] = []
@@ -103,6 +115,7 @@ class _Run:
     def _record_start(self) -> None:
         """Log where the run stands, what it costs and what it is measured on."""
         precision = str(self.model.numerics.compute_dtype).removeprefix("torch.")
+        peak = peak_flops(device_name(self.device), precision)
         self.log.record(
             "start",
             step=self.state.step,
@@ -113,10 +126,11 @@ class _Run:
             device_name=device_name(self.device),
             precision=precision,
             num_threads=torch.get_num_threads(),
+            num_processes=self.world.size,
             torch=torch.__version__,
             num_teacher_parameters=self.teacher.model.config.num_parameters if self.teacher else 0,
             flops_per_token=training_flops_per_token(self.recipe.model),
-            peak_flops=peak_flops(device_name(self.device), precision),
+            peak_flops=None if peak is None else peak * self.world.size,
             held_out_sha256=self.shards.validation.header.payload_sha256,
             tokenizer_sha256=self.shards.tokenizer.sha256,
         )
@@ -134,6 +148,12 @@ class _Run:
     def is_due(self, every: int) -> bool:
         """Whether something done every so many steps, and at the end, is due."""
         return self.state.step % every == 0 or self.is_finished
+
+    def agrees_to_stop(self, is_asked: bool) -> bool:
+        """Whether any process was asked to stop; several agree on it when none is ahead of the log."""
+        if self.world.size > 1 and self._asked:
+            return False
+        return self.world.any(is_asked)
 
     def update(self) -> None:
         """Ask for one update; what came of it is logged as soon as it is known."""
@@ -184,16 +204,20 @@ class _Run:
         self._fetched_at = time.perf_counter()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; all processes wait for it."""
         self.fetch()
-        save_checkpoint(self.run_dir, self.model, self.step, self.average, self.state, self.shards.tokenizer)
+        self.world.require_same_weights(self.model)
+        if self.world.is_main:
+            save_checkpoint(self.run_dir, self.model, self.step, self.average, self.state, self.shards.tokenizer)
         self.log.record("saved", step=self.state.step)
+        self.world.barrier()
         self._fetched_at = time.perf_counter()
 
     def _start_or_resume(self) -> TrainingState:
         data_sha256 = self.shards.train.header.payload_sha256
         teacher_sha256 = self.teacher.sha256 if self.teacher else ""
         found = load_latest(self.run_dir, on_note=self.log.note)
+        self._require_same(data_sha256, teacher_sha256, found[1].step if found else 0)
         self._keep_recipe()
         if found is None:
             self.log.rewind(0)
@@ -210,19 +234,30 @@ class _Run:
                 fix="put that teacher back to go on, or start anew in another --run folder",
             )
         restore(folder, self.model, self.step, self.average)
-        settle(self.run_dir, state)
+        self.world.barrier()  # what `settle` removes, another may be reading
+        if self.world.is_main:
+            settle(self.run_dir, state)
         self.log.rewind(state.step)
         return state
 
     def _keep_recipe(self) -> None:
         """Write the recipe beside the run; it can differ from the one there in its micro-batch alone."""
         before = _recipe_of(self.run_dir)
-        if before == self.recipe:
+        if before == self.recipe or not self.world.is_main:
             return
         if before is not None:
             sizes = self.recipe.train.micro_batch_size, before.train.micro_batch_size
             self.log.note("going on with micro-batches of {} sequences, not {}: sums round otherwise".format(*sizes))
         write_file(self.run_dir / RECIPE_NAME, self.recipe.to_toml())
+
+    def _require_same(self, data_sha256: str, teacher_sha256: str, step: int) -> None:
+        """Refuse processes that would train different models."""
+        again = "start all of them with the same command"
+        self.world.require_same(self.recipe.to_toml(), what="recipe", fix=again)
+        self.world.require_same(data_sha256, what="training data", fix="copy the data folder to every machine")
+        self.world.require_same(teacher_sha256, what="teacher", fix="copy its run folder to every machine")
+        shared = f"let all machines see the same folder {self.run_dir}"
+        self.world.require_same(str(step), what="checkpoint to go on from", fix=shared)
 
     def _refuse_non_finite(self, asked: _Asked, outcome: Outcome) -> NoReturn:
         """Say what stopped being a number; the weights are those of the last good update."""
@@ -240,14 +275,16 @@ class _Run:
         )
 
     def _measure(self) -> Evaluation:
-        held_out = self.shards.validation
-        return measure(
-            self.model,
-            held_out.token_ids,
+        held_out, batch_size = self.shards.validation, self.recipe.train.micro_batch_size
+        ids, before = self.world.part(
+            held_out.token_ids, held_out.eos_token_id, span=self.recipe.model.max_position_embeddings
+        )
+        nats = summed_nats(self.model, ids, eos_token_id=before, batch_size=batch_size)
+        return Evaluation.from_total(
+            self.world.total(nats),
+            num_tokens=len(held_out.token_ids),
             num_bytes=held_out.num_text_bytes,
-            eos_token_id=held_out.eos_token_id,
             losses=self.shards.losses["validation"],
-            batch_size=self.recipe.train.micro_batch_size,
         )
 
 
@@ -260,7 +297,7 @@ class _Asked(NamedTuple):
     lr: float
 
 
-def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
+def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str, world: World) -> None:
     """Refuse what cannot work before anything is written."""
     if resume not in RESUME_CHOICES:
         raise UsageError(f"--resume {resume} is unknown", fix=f"use {' or '.join(RESUME_CHOICES)}")
@@ -271,7 +308,7 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str) -> None:
     require_matching(shards.tokenizer, recipe.model, origin="the recipe")
     require_tokens(shards.train, recipe.model.max_position_embeddings)
     _refuse_other_recipe(recipe, run_dir)
-    require_memory(recipe, pick_device())
+    require_memory(recipe, pick_device(), world)
     require_free_space(run_dir, disk_bytes(recipe), purpose="a run with its checkpoints")
 
 

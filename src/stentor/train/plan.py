@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from stentor.model.loss import shifted_loss
 from stentor.model.names import expected_shapes
 from stentor.train.batches import Budget
 from stentor.train.build import make_model
+from stentor.train.distributed import ALONE, World
 
 _CHECKPOINTS_KEPT = 4
 """The latest, the one before it, the best, and one being written."""
@@ -30,13 +31,20 @@ _CPU_REFUSAL = "DefaultCPUAllocator: can't allocate memory"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The estimated cost of a run; `tokens_per_second` is measured on a few micro-batches of random tokens."""
+    """The estimated cost of a run.
+
+    Attributes:
+        num_processes: that train together.
+        memory_bytes: of one process.
+        tokens_per_second: of all together, measured on a few micro-batches of random tokens in each at once.
+    """
 
     num_parameters: int
     num_tokens: int
     num_steps: int
     last_step_tokens: int
     device: str
+    num_processes: int
     precision: str
     memory_bytes: int
     disk_bytes: int
@@ -48,44 +56,53 @@ class Plan:
         return asdict(self)
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, world: World = ALONE) -> Plan:
     """Estimate what training a recipe takes on this machine; writes nothing.
+
+    Args:
+        recipe: what is to be trained.
+        world: the processes that would train it together, which all ask at once.
 
     Raises:
         UserError: the machine's memory cannot hold it.
     """
     device = pick_device()
     dtype = compute_dtype(recipe.train.precision, device)
-    require_memory(recipe, device)
+    require_memory(recipe, device, world)
     budget, num_parameters = Budget.of(recipe), recipe.model.num_parameters
     last_step = budget.num_sequences - budget.sequences_before(budget.num_steps - 1)
     with explained_memory(recipe):
-        tokens_per_second = _measured_rate(recipe, device)
+        tokens_per_second = world.total(_measured_rate(_of_each(recipe, world), device))
     return Plan(
         num_parameters=num_parameters,
         num_tokens=recipe.train.tokens,
         num_steps=budget.num_steps,
         last_step_tokens=last_step * recipe.model.max_position_embeddings,
         device=str(device),
+        num_processes=world.size,
         precision=str(dtype).removeprefix("torch."),
-        memory_bytes=memory_bytes(recipe, dtype),
+        memory_bytes=memory_bytes(_of_each(recipe, world), dtype),
         disk_bytes=disk_bytes(recipe),
         tokens_per_second=tokens_per_second,
         seconds=recipe.train.tokens / tokens_per_second,
     )
 
 
-def require_memory(recipe: Recipe, device: torch.device) -> None:
+def require_memory(recipe: Recipe, device: torch.device, world: World = ALONE) -> None:
     """Refuse a run that this machine has not the memory for, before anything is built.
 
     Raises:
         UserError: what it would take, and what there is.
     """
+    recipe = _of_each(recipe, world)
     needed, there = memory_bytes(recipe, compute_dtype(recipe.train.precision, device)), _machine_bytes(device)
+    processes = ""
+    if device.type == "cpu" and world.local_size > 1:
+        processes, needed = f" in {world.local_size} processes", needed * world.local_size
     if there is not None and needed > there:
         raise UserError(
             f"training {recipe.model.num_parameters:,} parameters on micro-batches of {_micro_batch(recipe)} x "
-            f"{recipe.model.max_position_embeddings} tokens takes about {needed / 1e9:,.1f} GB of memory, "
+            f"{recipe.model.max_position_embeddings} tokens{processes} takes about {needed / 1e9:,.1f} GB of memory, "
             f"{device.type} has {there / 1e9:,.1f}",
             fix="lower train.micro_batch_size, or choose a smaller model",
         )
@@ -111,6 +128,14 @@ def explained_memory(recipe: Recipe) -> Iterator[None]:
             f"micro-batches of {size} sequences do not fit the device's memory ({str(error).splitlines()[0]})",
             fix=smaller if size > 1 else "choose a smaller model or a shorter context",
         ) from None
+
+
+def _of_each(recipe: Recipe, world: World) -> Recipe:
+    """Return a recipe whose micro-batches are no larger than a process's share of a step."""
+    budget = Budget.of(recipe)
+    share = -(-min(budget.sequences_per_step, budget.num_sequences) // world.size)
+    train = replace(recipe.train, micro_batch_size=min(recipe.train.micro_batch_size, share))
+    return replace(recipe, train=train)
 
 
 def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:

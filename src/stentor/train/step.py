@@ -18,6 +18,7 @@ from stentor.model.llama import Llama, document_ids
 from stentor.model.loss import shifted_loss
 from stentor.model.ops import IGNORED_LABEL
 from stentor.train.average import WeightAverage
+from stentor.train.distributed import ALONE, World
 from stentor.train.optimizers import Optimizers
 from stentor.train.precision import LossScale
 from stentor.train.schedule import Rates
@@ -54,6 +55,7 @@ class Step:
         micro_batch_size: sequences per forward pass.
         max_grad_norm: the gradient is clipped to this.
         document_separator: the token that ends a document, where attention is to stay within documents.
+        world: the processes that share each step.
     """
 
     def __init__(
@@ -67,10 +69,11 @@ class Step:
         micro_batch_size: int,
         max_grad_norm: float,
         document_separator: int | None,
+        world: World = ALONE,
     ) -> None:
         self._model, self._optimizers, self._average, self._teacher = model, optimizers, average, teacher
         self._micro_batch_size, self._max_grad_norm = micro_batch_size, max_grad_norm
-        self.document_separator = document_separator
+        self.document_separator, self._world = document_separator, world
         device = model.embedding_VD.device
         self.loss_scale = LossScale(is_dynamic=model.numerics.compute_dtype == torch.float16, device=device)
         self._alive = torch.ones((), dtype=torch.bool, device=device)
@@ -85,7 +88,7 @@ class Step:
         """Ask for an update.
 
         Args:
-            inputs_BT: token ids of the step, on the host.
+            inputs_BT: token ids of the whole step, on the host; each process works on its share.
             labels_BT: what is to be predicted, -100 where nothing is.
             rates: of the optimizers.
         """
@@ -120,6 +123,12 @@ class Step:
         if self._average:
             self._average.load_state(tensors)
 
+    def close(self) -> None:
+        """Give the recorded graph back: processes cannot part while a graph holds the ways between them."""
+        if self._graph is not None:
+            self._graph.reset()
+            self._graph = None
+
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """Record the graph; meanwhile no update applies, so nothing changes."""
         self._alive.zero_()
@@ -143,11 +152,15 @@ class Step:
         for parameter in parameters:
             parameter.grad = None
         total_nats = torch.zeros((), dtype=torch.float64, device=inputs_BT.device)
+        inputs_BT = self._world.share(inputs_BT, filler=0)
+        labels_BT = self._world.share(labels_BT, filler=IGNORED_LABEL)
         for inputs_MT, labels_MT in zip(
             inputs_BT.split(self._micro_batch_size), labels_BT.split(self._micro_batch_size), strict=True
         ):
             total_nats += self._backward(inputs_MT, labels_MT, scale)
-        self._apply(total_nats / num_predicted, [p.grad for p in parameters if p.grad is not None])
+        grads = [p.grad for p in parameters if p.grad is not None]
+        self._world.sum_in_place([*grads, total_nats])
+        self._apply(total_nats / num_predicted, grads)
 
     def _backward(self, inputs_MT: Tensor, labels_MT: Tensor, scale: Tensor) -> Tensor:
         """Add the gradient of a micro-batch; returns its summed loss in nats."""
