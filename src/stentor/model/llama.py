@@ -6,7 +6,7 @@ are gate and up: few large tensors make optimizers and copies cheap. `names.py` 
 Shapes: B batch, T query tokens, S key tokens, L layers, D hidden, N query heads, K key/value heads, H head
 dim, F feed-forward, V vocabulary, E = (N + 2K) * H rows of the merged query/key/value matrix.
 
-Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is cited where it is, in `ops.py`.
+Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is cited where it is, in `ops`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
-from stentor.model.ops import add_rms_norm, embed, fuses, swiglu, turn_heads
+from stentor.model.ops import Way, add_rms_norm, attend_causally, embed, swiglu, turn_heads, way_of
 
 
 class _LayerWeights(NamedTuple):
@@ -122,9 +122,9 @@ class Llama(nn.Module):
         return self.numerics.head(self.embedding_VD if self.config.tie_word_embeddings else self.head_VD)
 
     @property
-    def fuses(self) -> bool:
-        """Whether fused kernels serve here."""
-        return fuses(self.numerics.compute_dtype, self.embedding_VD.device)
+    def way(self) -> Way:
+        """How operations are computed here."""
+        return way_of(self.numerics.compute_dtype, self.embedding_VD.device)
 
     def hidden(
         self, input_ids_BT: Tensor, *, cache: KeyValueCache | None = None, document_ids_BT: Tensor | None = None
@@ -134,8 +134,8 @@ class Llama(nn.Module):
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
         mask = attention_mask(start, num_tokens, document_ids_BT, device=input_ids_BT.device)
-        fused, delta_BTD = self.fuses, None
-        x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, fused=fused)
+        way, delta_BTD = self.way, None
+        x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, way=way)
         for layer, weights in enumerate(self._layers()):
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm_D, weights.qkv_ED.dtype)
             heads = turn_heads(
@@ -144,11 +144,11 @@ class Llama(nn.Module):
                 weights.head_gains,
                 num_heads=(self.config.num_attention_heads, self.config.num_key_value_heads),
                 eps=self.config.rms_norm_eps,
-                fused=fused,
+                way=way,
             )
-            delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer), weights.attention_out_DE)
+            delta_BTD = F.linear(attend(*heads, mask=mask, cache=cache, layer=layer, way=way), weights.attention_out_DE)
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.mlp_norm_D, weights.gate_up_FD.dtype)
-            delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), fused=fused), weights.down_DF)
+            delta_BTD = F.linear(swiglu(F.linear(h_BTD, weights.gate_up_FD), way=way), weights.down_DF)
         if cache:
             cache.length += num_tokens
         return self._add_norm(x_BTD, delta_BTD, self.final_norm_D, self.numerics.stream_dtype)[1]
@@ -156,7 +156,7 @@ class Llama(nn.Module):
     def _add_norm(
         self, x_BTD: Tensor, delta_BTD: Tensor | None, gain_D: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        return add_rms_norm(x_BTD, delta_BTD, gain_D, eps=self.config.rms_norm_eps, dtype=dtype, fused=self.fuses)
+        return add_rms_norm(x_BTD, delta_BTD, gain_D, eps=self.config.rms_norm_eps, dtype=dtype, way=self.way)
 
     def _layers(self) -> Iterator[_LayerWeights]:
         """Yield the weights of each layer as its operations see them."""
@@ -173,12 +173,18 @@ class Llama(nn.Module):
 
 
 def attend(
-    q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor, *, mask: Tensor | None, cache: KeyValueCache | None, layer: int
+    q_BNTH: Tensor,
+    k_BKTH: Tensor,
+    v_BKTH: Tensor,
+    *,
+    mask: Tensor | None,
+    cache: KeyValueCache | None,
+    layer: int,
+    way: Way,
 ) -> Tensor:
-    """Attend within one layer, K key/value heads shared by N query heads; returns [B, T, N * H].
-
-    Reference: Ainslie et al. 2023, "GQA", arXiv 2305.13245.
-    """
+    """Attend within one layer, K key/value heads shared by N query heads; returns [B, T, N * H]."""
+    if cache is None and mask is None:
+        return attend_causally(q_BNTH, k_BKTH, v_BKTH, way=way)
     k_BKSH, v_BKSH = cache.extend(layer, k_BKTH, v_BKTH) if cache else (k_BKTH, v_BKTH)
     out_BNTH = F.scaled_dot_product_attention(
         q_BNTH.to(v_BKSH.dtype),

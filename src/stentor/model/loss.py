@@ -27,7 +27,7 @@ def shifted_loss(
     targets_BT = F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED_LABEL)
     weight_VD = model.head_weight_VD
     x_ND = x_BTD.flatten(0, 1).to(weight_VD.dtype)
-    total_nats = linear_cross_entropy(x_ND, weight_VD, targets_BT.flatten(), fused=model.fuses)
+    total_nats = linear_cross_entropy(x_ND, weight_VD, targets_BT.flatten(), way=model.way)
     return total_nats, (targets_BT != IGNORED_LABEL).sum()
 
 
