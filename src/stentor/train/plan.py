@@ -146,6 +146,7 @@ def activation_bytes(recipe: Recipe, bytes_per_value: int) -> int:
 
     Per token and layer: two normalised inputs, queries, keys, values, the attention's output and its projection, two
     residual sums, gate, up, their product and its activation. The logits are kept in float32, with their gradient.
+    This is what plain operations keep; fused ones keep less.
     """
     model = recipe.model
     tokens = _micro_batch(recipe) * model.max_position_embeddings

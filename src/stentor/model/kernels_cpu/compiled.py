@@ -113,7 +113,7 @@ _C2, _C3, _C4, _C5, _C6, _C7 = (
 
 @inlined
 def exp(x: Any) -> Any:
-    """Return e^x of a float32 that is at most 0, within 2e-7 of it; only within a kernel.
+    """Return e^x of a float32 that is at most 0, within 4e-7 of it; only within a kernel.
 
     Split off a power of two, then a polynomial. Reference: Moshier, Cephes Mathematical Library 2.2, `expf`.
     """
