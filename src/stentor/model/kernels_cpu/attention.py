@@ -3,7 +3,7 @@
 A block of scores is made by one product, turned into probabilities in its place, and read by the next; what lies above
 the diagonal is never made, but for the blocks on it. The backward pass makes them again from the logarithm of each
 row's sum. Products write what they are asked to read: scores are rounded to the type of queries.
-Shapes: S key tokens; `_T` alone is a row of tokens.
+Shapes: S key tokens.
 
 Reference: Dao 2023, "FlashAttention-2", arXiv 2307.08691, section 3.1.
 """
