@@ -115,7 +115,7 @@ def test_turn_heads(way, dtype, tolerance, queries, keys, head_dim, norms):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-def test_embed(interpreter, dtype, tolerance):
+def test_embed(way, dtype, tolerance):
     ids = torch.tensor([[3, 0, 3], [9, 3, 1]])
 
     def function(weight, *, way):

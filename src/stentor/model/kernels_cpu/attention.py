@@ -104,7 +104,7 @@ def attend_backward(
         grad_PTH: of what it returned, contiguous.
         inner_PT: the product of that and what it returned, summed over H.
     """
-    grads = tuple(torch.empty_like(q_PTH) for _ in range(3))
+    grads = torch.empty_like(q_PTH), torch.empty_like(q_PTH), torch.empty_like(q_PTH)
     given = (q_PTH, k_PTH, v_PTH, log_sums_PT, grad_PTH, inner_PT)
     parts = [x.detach().split(_PAIRS) for x in (*given, *grads)]
     over_blocks(lambda part: _attend_backward(*(x[part] for x in parts)), len(parts[0]))
@@ -133,7 +133,8 @@ def _attend_backward(
         chances_PTS, score_grads_PTS = (_beginning(x, pairs, tokens - start, end - start) for x in spaces)
         torch.bmm(q, keys.mT, out=chances_PTS)
         torch.bmm(grad, values.mT, out=score_grads_PTS)
-        _softmax_backward(*(bits(x) for x in (chances_PTS, score_grads_PTS, log_sums_PT, inner_PT)), start, scale)
+        rows = bits(log_sums_PT), bits(inner_PT)
+        _softmax_backward(bits(chances_PTS), bits(score_grads_PTS), *rows, start, scale)
         v_grad_PTH[:, start:end] = torch.bmm(chances_PTS.mT, grad)
         k_grad_PTH[:, start:end] = torch.bmm(score_grads_PTS.mT, q)
         q_sum_PTH[:, start:] += torch.bmm(score_grads_PTS, keys)

@@ -20,7 +20,7 @@ Team = Callable[[Callable[[], None], int], None]
 """Calls a function once in each of so many threads at a time, and waits for all."""
 
 
-def over_blocks(work: Callable[[int], None], num_blocks: int) -> None:
+def over_blocks(work: Callable[[int], object], num_blocks: int) -> None:
     """Call `work` with the number of each block, in no certain order, from `torch.get_num_threads()` threads.
 
     Args:

@@ -35,7 +35,8 @@ def turn_heads_forward(
     (batch, tokens, _), head_dim = qkv_BTE.shape, cos_TH.shape[1]
     q, k, v = (qkv_BTE.new_empty(batch, heads, tokens, head_dim) for heads in (*num_heads, num_heads[1]))
     gains = None if gains_2H is None else bits(gains_2H)
-    arrays = *(bits(x) for x in (qkv_BTE.flatten(0, 1), cos_TH, sin_TH)), gains, *(bits(x) for x in (q, k, v))
+    tables = bits(cos_TH), bits(sin_TH), gains
+    arrays = bits(qkv_BTE.flatten(0, 1)), *tables, bits(q), bits(k), bits(v)
     epsilon = np.float32(eps)
     over_row_blocks(lambda _, start, end: _forward(*arrays, epsilon, start, end), batch * tokens, _ROWS)
     return q, k, v
@@ -92,9 +93,11 @@ def turn_heads_backward(
     batch, queries, tokens, head_dim = grads[0].shape
     grad_BTE = grads[0].new_empty(batch, tokens, (queries + 2 * grads[1].shape[1]) * head_dim)
     gain_grads_P2H = torch.zeros(blocks_of(batch * tokens, _ROWS), 2, head_dim)
-    normed = (None, None) if gains_2H is None or qkv_BTE is None else (bits(qkv_BTE.flatten(0, 1)), bits(gains_2H))
-    turned = (bits(x) for x in (cos_TH, sin_TH, *grads))
-    arrays = *normed, *turned, bits(grad_BTE.flatten(0, 1)), bits(gain_grads_P2H)
+    gains = None if gains_2H is None else bits(gains_2H)
+    qkv = None if qkv_BTE is None else bits(qkv_BTE.flatten(0, 1))
+    q_grad, k_grad, v_grad = grads
+    turned = bits(cos_TH), bits(sin_TH), bits(q_grad), bits(k_grad), bits(v_grad)
+    arrays = qkv, gains, *turned, bits(grad_BTE.flatten(0, 1)), bits(gain_grads_P2H)
     epsilon = np.float32(eps)
     over_row_blocks(lambda block, start, end: _backward(*arrays, epsilon, block, start, end), batch * tokens, _ROWS)
     return grad_BTE, None if gains_2H is None else gain_grads_P2H.sum(dim=0)

@@ -49,8 +49,9 @@ class _AttendOnCpu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         from stentor.model.kernels_cpu.attention import attend_backward, split_heads
 
-        *pairs, out_PTH, log_sums_PT = ctx.saved_tensors
+        q_PTH, k_PTH, v_PTH, out_PTH, log_sums_PT = ctx.saved_tensors
         grad_BTE = grads[0].contiguous()
         grad_PTH, inner_PT = split_heads(out_PTH, grad_BTE)
         shape = len(grad_BTE), -1, *out_PTH.shape[1:]
-        return tuple(grad.view(shape) for grad in attend_backward(*pairs, log_sums_PT, grad_PTH, inner_PT))
+        found = attend_backward(q_PTH, k_PTH, v_PTH, log_sums_PT, grad_PTH, inner_PT)
+        return tuple(grad.view(shape) for grad in found)
