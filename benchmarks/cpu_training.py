@@ -3,17 +3,19 @@
 usage: python benchmarks/cpu_training.py SHARDS        (a folder that `stentor prepare` made)
 
 All ways begin with the same weights, see the same sequences and make the same few updates of 16,384 tokens; the loss of
-each update is compared. Seconds are the best update's: other work on the machine only ever slows one down.
+each update is compared. Each way is tried with micro-batches of several sizes, whose gradients are summed, and the size
+that suits it best counts. Seconds are the best update's: other work on the machine only ever slows one down.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,11 @@ from stentor.model.llama import Llama
 from stentor.model.names import to_hugging_face
 from stentor.shards.build import Shards, open_shards
 from stentor.train.batches import Batches
-from stentor.train.log import LOG_NAME
+from stentor.train.log import Record
 from stentor.train.loop import train
 
 NUM_STEPS, LEAST, TARGET = 4, 1.2, 1.5
+MICRO_BATCH_SIZES = (2, 4, 8)
 RECIPE = Recipe.load(
     "stentor2-12m",
     overrides={
@@ -45,26 +48,33 @@ RECIPE = Recipe.load(
 )
 
 
-def ours(shards: Shards, precision: str) -> tuple[float, list[float]]:
+class _EnoughError(Exception):
+    """All steps are timed; the evaluation that a run ends with is not waited for."""
+
+
+def ours(shards: Shards, micro_batch_size: int, precision: str) -> tuple[float, list[float]]:
     """Return tokens/s and the losses of our loop."""
-    recipe = Recipe.from_table(_with_precision(precision))
-    with tempfile.TemporaryDirectory() as folder:
-        train(recipe, shards, Path(folder) / "run")
-        lines = (Path(folder) / "run" / LOG_NAME).read_text().splitlines()
-    steps = [entry for entry in map(json.loads, lines) if entry["kind"] == "train"]
+    table: dict[str, Any] = tomllib.loads(RECIPE.to_toml())
+    table["train"] |= {"precision": precision, "micro_batch_size": micro_batch_size}
+    recipe = Recipe.from_table(table)
+    steps: list[Record] = []
+
+    def observe(entry: Record) -> None:
+        if entry["kind"] == "train":
+            steps.append(entry)
+        if len(steps) == NUM_STEPS:
+            raise _EnoughError
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_EnoughError):
+        train(recipe, shards, Path(folder) / "run", observer=observe)
     return max(step["tokens_per_second"] for step in steps), [step["loss_nats"] for step in steps]
 
 
-def _with_precision(precision: str) -> dict[str, Any]:
-    table = tomllib.loads(RECIPE.to_toml())
-    table["train"]["precision"] = precision
-    return table
-
-
-def stock(shards: Shards, *, autocast: bool, compiled: bool) -> tuple[float, list[float]]:
+def stock(shards: Shards, micro_batch_size: int, *, autocast: bool, compiled: bool) -> tuple[float, list[float]]:
     """Return tokens/s and losses of transformers' Llama with torch's AdamW, as a careful user would write it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch._dynamo.reset()  # each size of micro-batch is compiled for itself: a shape left open is slower
     sizes = RECIPE.model
     first = Llama(sizes)
     initialize(first, seed=0)
@@ -86,15 +96,15 @@ def stock(shards: Shards, *, autocast: bool, compiled: bool) -> tuple[float, lis
     matrices = [p for name, p in model.named_parameters() if "norm" not in name]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RECIPE.train.lr, betas=(0.9, 0.95), fused=True)
-    forward: Callable[..., Any] = torch.compile(model) if compiled else model
+    forward: Callable[..., Any] = torch.compile(model, dynamic=False) if compiled else model
     batches, seconds, losses = Batches(shards.train, RECIPE), [], []
     for step in range(NUM_STEPS):
         started = time.perf_counter()
         inputs, labels_of_step = batches.of_step(step)
         total = 0.0
-        for ids, labels in zip(inputs.split(8), labels_of_step.split(8), strict=True):
+        for ids, labels in zip(inputs.split(micro_batch_size), labels_of_step.split(micro_batch_size), strict=True):
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = forward(input_ids=ids, labels=labels).loss / (len(inputs) // 8)
+                loss = forward(input_ids=ids, labels=labels).loss * len(ids) / len(inputs)
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,16 +119,22 @@ def main() -> None:
     """Measure all ways on this machine and record them."""
     shards = open_shards(Path(sys.argv[1]))
     ways = {
-        "transformers, float32": lambda: stock(shards, autocast=False, compiled=False),
-        "transformers, bfloat16 autocast": lambda: stock(shards, autocast=True, compiled=False),
-        "transformers, bfloat16 autocast, torch.compile": lambda: stock(shards, autocast=True, compiled=True),
-        "stentor, float32": lambda: ours(shards, "float32"),
-        "stentor, bfloat16": lambda: ours(shards, "bfloat16"),
+        "transformers, float32": lambda size: stock(shards, size, autocast=False, compiled=False),
+        "transformers, bfloat16 autocast": lambda size: stock(shards, size, autocast=True, compiled=False),
+        "transformers, bfloat16 autocast, torch.compile": lambda size: stock(
+            shards, size, autocast=True, compiled=True
+        ),
+        "stentor, float32": lambda size: ours(shards, size, "float32"),
+        "stentor, bfloat16": lambda size: ours(shards, size, "bfloat16"),
     }
-    measured = {}
+    measured, all_sizes = {}, {}
     for name, way in ways.items():
-        measured[name] = way()
-        print(name, *measured[name], flush=True)
+        of_size = {size: way(size) for size in MICRO_BATCH_SIZES}
+        measured[name] = max(of_size.values(), key=itemgetter(0))
+        all_sizes[name] = {
+            size: {"tokens_per_second": rate, "losses": losses} for size, (rate, losses) in of_size.items()
+        }
+        print(name, all_sizes[name], flush=True)
     best_stock = max(rate for name, (rate, _) in measured.items() if name.startswith("transformers"))
     rate, losses = measured["stentor, bfloat16"]
     exact = measured["transformers, float32"][1]
@@ -133,7 +149,7 @@ def main() -> None:
         Claim(what="times the best stock way", value=rate / best_stock, unit="x", better="higher", target=LEAST),
         Claim(what="largest difference of a step's loss from float32", value=apart, unit="nats", better="lower"),
     ]
-    print(record("cpu_training", claims, {name: list(pair) for name, pair in measured.items()}).read_text())
+    print(record("cpu_training", claims, all_sizes).read_text())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stentor.config import Recipe
 from stentor.model import llama
+from stentor.model.ops import Way
 from stentor.shards.build import Shards, open_shards
 from stentor.train.log import LOG_NAME
 from stentor.train.loop import train
@@ -75,8 +76,8 @@ def measure(recipe: Recipe, shards: Shards, *, fused: bool) -> Measured:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    chosen = llama.fuses if fused else (lambda compute_dtype, device: False)
-    with tempfile.TemporaryDirectory() as folder, sdpa_kernel(ATTENTION), mock.patch.object(llama, "fuses", chosen):
+    chosen = llama.way_of if fused else (lambda compute_dtype, device: Way.PLAIN)
+    with tempfile.TemporaryDirectory() as folder, sdpa_kernel(ATTENTION), mock.patch.object(llama, "way_of", chosen):
         train(recipe, shards, Path(folder) / "run")
         records = [json.loads(line) for line in (Path(folder) / "run" / LOG_NAME).read_text().splitlines()]
     free, total = torch.cuda.mem_get_info()

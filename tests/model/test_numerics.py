@@ -53,7 +53,7 @@ class Seen:
         self.products: list[torch.dtype] = []
         self.streams: list[torch.dtype] = []
         self.weights: list[Tensor] = []
-        real_linear, real_norm = functional.linear, llama.add_rms_norm
+        real_linear, real_norm, real_loss = functional.linear, llama.add_rms_norm, loss.linear_cross_entropy
 
         def linear(x: Tensor, weight: Tensor) -> Tensor:
             assert x.dtype == weight.dtype
@@ -67,7 +67,13 @@ class Seen:
             self.streams.append(total.dtype)
             return total, normed
 
+        def head(x: Tensor, weight: Tensor, targets: Tensor, **kwargs) -> Tensor:
+            assert x.dtype == weight.dtype
+            self.products.append(x.dtype)
+            return real_loss(x, weight, targets, **kwargs)
+
         monkeypatch.setattr(functional, "linear", linear)
+        monkeypatch.setattr(loss, "linear_cross_entropy", head)
         monkeypatch.setattr(llama, "add_rms_norm", norm)
 
 

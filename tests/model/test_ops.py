@@ -1,4 +1,4 @@
-"""Every fused operation and its gradients equal the plain one; kernels run in Triton's interpreter, on the CPU."""
+"""Every fused operation and its gradients equal the plain one; a GPU's kernels run in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from stentor.model.ops import (
     IGNORED_LABEL,
+    Way,
     add_rms_norm,
+    attend_causally,
     embed,
-    fuses,
     head_gains,
     linear_cross_entropy,
     linear_distillation,
@@ -18,6 +19,7 @@ from stentor.model.ops import (
     rotate,
     swiglu,
     turn_heads,
+    way_of,
 )
 
 
@@ -31,25 +33,33 @@ def interpreter(monkeypatch):
     monkeypatch.setattr(turn_heads, "HEAD_PROGRAMS", 3)
 
 
-def norm(x, delta, gain, *, fused: bool, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    (prepared,) = norm_gains(gain[None], fused=fused)
-    return add_rms_norm(x, delta, prepared, eps=1e-5, dtype=dtype, fused=fused)
+@pytest.fixture(params=[Way.GPU, Way.CPU], ids=["gpu", "cpu"])
+def way(request):
+    """Return each fused way; the GPU's is skipped where Triton is not installed."""
+    if request.param is Way.GPU:
+        request.getfixturevalue("interpreter")
+    return request.param
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def norm(x, delta, gain, *, way: Way, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    (prepared,) = norm_gains(gain[None], way=way)
+    return add_rms_norm(x, delta, prepared, eps=1e-5, dtype=dtype, way=way)
+
+
 def leaves(*tensors: torch.Tensor) -> list[torch.Tensor]:
     return [tensor.clone().requires_grad_() for tensor in tensors]
 
 
-def both_ways(function, tensors, *, tolerance: float) -> None:
+def both_ways(function, tensors, *, way: Way, tolerance: float) -> None:
     """Compare results and gradients of the fused and the plain way, relative to the largest value."""
     results = []
-    for fused in (True, False):
+    for each in (way, Way.PLAIN):
         inputs = leaves(*tensors)
-        outputs = function(*inputs, fused=fused)
+        outputs = function(*inputs, way=each)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         weighted = [output.float() * drawn(*output.shape, seed=9 + n) for n, output in enumerate(outputs)]
         torch.stack([piece.sum() for piece in weighted]).sum().backward()
@@ -65,99 +75,108 @@ TYPES = [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)]
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
 @pytest.mark.parametrize("shape", [(2, 5, 64), (1, 3, 48), (3, 40, 256)])
-def test_add_rms_norm(interpreter, dtype, tolerance, shape):
-    def function(x, delta, gain, *, fused):
-        return norm(x, delta, gain, dtype=dtype, fused=fused)
+def test_add_rms_norm(way, dtype, tolerance, shape):
+    def function(x, delta, gain, *, way):
+        return norm(x, delta, gain, dtype=dtype, way=way)
 
     both_ways(function, (drawn(*shape, dtype=dtype), drawn(*shape, dtype=dtype, seed=1), 1 + drawn(shape[-1], seed=2)),
-              tolerance=tolerance)  # fmt: skip
+              way=way, tolerance=tolerance)  # fmt: skip
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-def test_a_norm_alone(interpreter, dtype, tolerance):
+def test_a_norm_alone(way, dtype, tolerance):
     """The first norm adds nothing, the last one's sum is not used."""
 
-    def first(x, gain, *, fused):
-        return norm(x, None, gain, dtype=dtype, fused=fused)
+    def first(x, gain, *, way):
+        return norm(x, None, gain, dtype=dtype, way=way)
 
-    def last(x, delta, gain, *, fused):
-        return norm(x, delta, gain, dtype=dtype, fused=fused)[1]
+    def last(x, delta, gain, *, way):
+        return norm(x, delta, gain, dtype=dtype, way=way)[1]
 
     x, delta, gain = drawn(2, 9, 64, dtype=dtype), drawn(2, 9, 64, dtype=dtype, seed=1), 1 + drawn(64, seed=2)
-    both_ways(first, (x, gain), tolerance=tolerance)
-    both_ways(last, (x, delta, gain), tolerance=tolerance)
+    both_ways(first, (x, gain), way=way, tolerance=tolerance)
+    both_ways(last, (x, delta, gain), way=way, tolerance=tolerance)
 
 
-def test_a_stream_in_float32_feeds_products_in_bfloat16(interpreter):
-    def function(x, delta, gain, *, fused):
-        return norm(x, delta, gain, dtype=torch.bfloat16, fused=fused)
+def test_a_stream_in_float32_feeds_products_in_bfloat16(way):
+    def function(x, delta, gain, *, way):
+        return norm(x, delta, gain, dtype=torch.bfloat16, way=way)
 
-    both_ways(function, (drawn(2, 5, 64), drawn(2, 5, 64, dtype=torch.bfloat16), 1 + drawn(64)), tolerance=1e-2)
+    both_ways(
+        function, (drawn(2, 5, 64), drawn(2, 5, 64, dtype=torch.bfloat16), 1 + drawn(64)), way=way, tolerance=1e-2
+    )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
 @pytest.mark.parametrize(("queries", "keys", "head_dim"), [(2, 2, 16), (4, 2, 32), (3, 1, 64)])
 @pytest.mark.parametrize("norms", [False, True])
-def test_turn_heads(interpreter, dtype, tolerance, queries, keys, head_dim, norms):
+def test_turn_heads(way, dtype, tolerance, queries, keys, head_dim, norms):
     angles = drawn(7, head_dim // 2, seed=5).repeat(1, 2)  # both halves of a head turn by the same angles
     rotary = angles.cos(), angles.sin()
     gains = (1 + 0.5 * drawn(head_dim, seed=3), 1 + 0.5 * drawn(head_dim, seed=4))
 
-    def function(qkv, *given, fused):
+    def function(qkv, *given, way):
         prepared = None
         if given:
             q_gain, k_gain = given
-            prepared = (
-                head_gains(q_gain[None], queries, fused=fused)[0],
-                head_gains(k_gain[None], keys, fused=fused)[0],
-            )
-        return turn_heads(qkv, rotary, prepared, num_heads=(queries, keys), eps=1e-6, fused=fused)
+            prepared = head_gains(q_gain[None], queries, way=way)[0], head_gains(k_gain[None], keys, way=way)[0]
+        return turn_heads(qkv, rotary, prepared, num_heads=(queries, keys), eps=1e-6, way=way)
 
     inputs = (drawn(3, 7, (queries + 2 * keys) * head_dim, dtype=dtype), *(gains if norms else ()))
-    both_ways(function, inputs, tolerance=tolerance)
+    both_ways(function, inputs, way=way, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-def test_embed(interpreter, dtype, tolerance):
+def test_embed(way, dtype, tolerance):
     ids = torch.tensor([[3, 0, 3], [9, 3, 1]])
 
-    def function(weight, *, fused):
-        return embed(ids, weight, dtype=dtype, fused=fused)
+    def function(weight, *, way):
+        return embed(ids, weight, dtype=dtype, way=way)
 
-    both_ways(function, (drawn(10, 48),), tolerance=tolerance)
+    both_ways(function, (drawn(10, 48),), way=way, tolerance=tolerance)
 
 
-def test_gains_that_are_not_learned_get_no_gradient(interpreter):
+def test_gains_that_are_not_learned_get_no_gradient(way):
     x, gain = drawn(2, 5, 32).requires_grad_(), drawn(32)
-    norm(x, None, gain, dtype=torch.float32, fused=True)[1].sum().backward()
+    norm(x, None, gain, dtype=torch.float32, way=way)[1].sum().backward()
     fused, x.grad = x.grad, None
-    norm(x, None, gain, dtype=torch.float32, fused=False)[1].sum().backward()
+    norm(x, None, gain, dtype=torch.float32, way=Way.PLAIN)[1].sum().backward()
     assert fused is not None
     assert x.grad is not None
     assert torch.allclose(fused, x.grad, atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-def test_swiglu(interpreter, dtype, tolerance):
-    both_ways(swiglu, (3 * drawn(2, 5, 2 * 48, dtype=dtype),), tolerance=tolerance)
+@pytest.mark.parametrize(("queries", "keys"), [(3, 3), (4, 2), (3, 1)])
+@pytest.mark.parametrize("tokens", [2, 7, 300])
+def test_attention(dtype, tolerance, queries, keys, tokens):
+    heads = [drawn(2, n, tokens, 16, dtype=dtype, seed=n + place) for place, n in enumerate((queries, keys, keys))]
+    both_ways(attend_causally, heads, way=Way.CPU, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+def test_swiglu(way, dtype, tolerance):
+    both_ways(swiglu, (3 * drawn(2, 5, 2 * 48, dtype=dtype),), way=way, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
 @pytest.mark.parametrize("vocab_size", [50, 1024, 2100])
-def test_linear_cross_entropy(interpreter, dtype, tolerance, vocab_size):
+def test_linear_cross_entropy(way, dtype, tolerance, vocab_size):
     targets = torch.randint(vocab_size, (12,), generator=torch.Generator().manual_seed(1))
     targets[[3, 7]] = IGNORED_LABEL
 
-    def function(x, weight, *, fused):
-        return linear_cross_entropy(x, weight, targets, fused=fused)
+    def function(x, weight, *, way):
+        return linear_cross_entropy(x, weight, targets, way=way)
 
-    both_ways(function, (drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)), tolerance=tolerance)
+    both_ways(
+        function, (drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)), way=way, tolerance=tolerance
+    )
 
 
 def test_linear_cross_entropy_is_what_torch_computes():
     x, weight, targets = drawn(6, 16), drawn(30, 16, seed=1), torch.tensor([1, 2, IGNORED_LABEL, 29, 0, 7])
     expected = functional.cross_entropy(x @ weight.T, targets, ignore_index=IGNORED_LABEL, reduction="sum")
-    assert linear_cross_entropy(x, weight, targets, fused=False) == pytest.approx(float(expected), rel=1e-6)
+    assert linear_cross_entropy(x, weight, targets, way=Way.PLAIN) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
@@ -168,18 +187,21 @@ def test_linear_distillation(interpreter, dtype, tolerance, share):
     targets[[3, 7]] = IGNORED_LABEL
     teacher_logits = 3 * drawn(12, vocab_size, dtype=dtype, seed=2)
 
-    def function(x, weight, *, fused):
-        loss, nats = linear_distillation(x, weight, targets, teacher_logits, share=share, fused=fused)
+    def function(x, weight, *, way):
+        loss, nats = linear_distillation(x, weight, targets, teacher_logits, share=share, way=way)
         assert not nats.requires_grad
         return loss + 0 * nats
 
-    both_ways(function, (drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)), tolerance=tolerance)
-    leaves = drawn(12, 32), drawn(vocab_size, 32, seed=1)
-    plain, fused = (
-        linear_distillation(*leaves, targets, teacher_logits.float(), share=share, fused=way)[1]
-        for way in (False, True)
-    )
-    assert float(plain) == pytest.approx(float(fused), rel=1e-5)
+    factors = drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)
+    both_ways(function, factors, way=Way.GPU, tolerance=tolerance)
+
+
+def test_what_a_teacher_is_heard_beside_is_the_loss_alone(interpreter):
+    factors, targets = (drawn(6, 16), drawn(30, 16, seed=1)), torch.tensor([1, 2, IGNORED_LABEL, 29, 0, 7])
+    expected = linear_cross_entropy(*factors, targets, way=Way.PLAIN)
+    for way in (Way.GPU, Way.PLAIN):
+        _, nats = linear_distillation(*factors, targets, drawn(6, 30, seed=2), share=0.7, way=way)
+        assert float(nats) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_rotation_keeps_lengths_and_turns_by_the_angle():
@@ -190,24 +212,30 @@ def test_a_rotation_keeps_lengths_and_turns_by_the_angle():
 
 
 def test_kernels_are_for_16_bits_on_new_enough_gpus(monkeypatch):
-    assert not fuses(torch.bfloat16, torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 0))
-    assert not fuses(torch.float16, torch.device("cuda"))
+    assert way_of(torch.float16, torch.device("cuda")) is Way.PLAIN
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert fuses(torch.float16, torch.device("cuda"))
-    assert not fuses(torch.float32, torch.device("cuda"))
+    assert way_of(torch.float16, torch.device("cuda")) is Way.GPU
+    assert way_of(torch.float32, torch.device("cuda")) is Way.PLAIN
+
+
+def test_loops_for_the_cpu_are_for_training():
+    cpu = torch.device("cpu")
+    assert way_of(torch.bfloat16, cpu) is way_of(torch.float32, cpu) is Way.CPU
+    assert way_of(torch.float16, cpu) is way_of(torch.float64, cpu) is Way.PLAIN
+    with torch.no_grad():
+        assert way_of(torch.float32, cpu) is Way.PLAIN
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_gains_of_all_layers_learn_as_each_would_alone(interpreter, num_layers):
+def test_gains_of_all_layers_learn_as_each_would_alone(way, num_layers):
     x, gains = drawn(2, 9, 32), (1 + drawn(num_layers, 32, seed=1)).requires_grad_()
     found = []
-    for fused in (True, False):
+    for each in (way, Way.PLAIN):
         gains.grad = None
-        for gain in norm_gains(gains, fused=fused):
-            add_rms_norm(x, None, gain, eps=1e-5, dtype=torch.float32, fused=fused)[1].square().sum().backward(
-                retain_graph=True
-            )
+        for gain in norm_gains(gains, way=each):
+            normed = add_rms_norm(x, None, gain, eps=1e-5, dtype=torch.float32, way=each)[1]
+            normed.square().sum().backward(retain_graph=True)
         assert gains.grad is not None
         found.append(gains.grad)
     assert torch.allclose(*found, rtol=1e-4)

@@ -6,7 +6,7 @@ are gate and up: few large tensors make optimizers and copies cheap. `names.py` 
 Shapes: B batch, T query tokens, S key tokens, L layers, D hidden, N query heads, K key/value heads, H head
 dim, F feed-forward, V vocabulary, E = (N + 2K) * H rows of the merged query/key/value matrix.
 
-Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is cited where it is, in `ops.py`.
+Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is cited where it is, in `ops`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ from torch import Tensor, nn
 
 from stentor.model.config import ModelConfig
 from stentor.model.numerics import Numerics
-from stentor.model.ops import add_rms_norm, embed, fuses, head_gains, norm_gains, swiglu, turn_heads
-from stentor.model.products import linear
+from stentor.model.ops import (
+    Way,
+    add_rms_norm,
+    attend_causally,
+    embed,
+    head_gains,
+    linear,
+    norm_gains,
+    swiglu,
+    turn_heads,
+    way_of,
+)
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Shown what each layer made, all [B, T, D]: its attention's output, its MLP's, and the sum it passes on."""
@@ -123,14 +133,12 @@ class Llama(nn.Module):
     @property
     def head_weight_VD(self) -> Tensor:
         """What hidden states are compared with to give logits, as the product sees it."""
-        return self.numerics.head(
-            self.embedding_VD if self.config.tie_word_embeddings else self.head_VD, fused=self.fuses
-        )
+        return self.numerics.head(self.embedding_VD if self.config.tie_word_embeddings else self.head_VD, way=self.way)
 
     @property
-    def fuses(self) -> bool:
-        """Whether fused kernels serve here."""
-        return fuses(self.numerics.compute_dtype, self.embedding_VD.device)
+    def way(self) -> Way:
+        """How operations are computed here."""
+        return way_of(self.numerics.compute_dtype, self.embedding_VD.device)
 
     def hidden(
         self,
@@ -148,41 +156,41 @@ class Llama(nn.Module):
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
         mask = attention_mask(start, num_tokens, document_ids_BT, device=input_ids_BT.device)
-        fused, delta_BTD = self.fuses, None
-        x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, fused=fused)
+        way, delta_BTD = self.way, None
+        x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, way=way)
         for layer, weights in enumerate(self._layers()):
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm, weights.qkv_ED.dtype)
             heads = turn_heads(
-                linear(h_BTD, weights.qkv_ED, fused=fused),
+                linear(h_BTD, weights.qkv_ED, way=way),
                 rotary,
                 weights.head_gains,
                 num_heads=(self.config.num_attention_heads, self.config.num_key_value_heads),
                 eps=self.config.rms_norm_eps,
-                fused=fused,
+                way=way,
             )
-            attended_BTE = attend(*heads, mask=mask, cache=cache, layer=layer)
-            attended_BTD = linear(attended_BTE, weights.attention_out_DE, fused=fused)
+            attended_BTE = attend(*heads, mask=mask, cache=cache, layer=layer, way=way)
+            attended_BTD = linear(attended_BTE, weights.attention_out_DE, way=way)
             x_BTD, h_BTD = self._add_norm(x_BTD, attended_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
-            inner_BTF = swiglu(linear(h_BTD, weights.gate_up_FD, fused=fused), fused=fused)
-            delta_BTD = linear(inner_BTF, weights.down_DF, fused=fused)
+            inner_BTF = swiglu(linear(h_BTD, weights.gate_up_FD, way=way), way=way)
+            delta_BTD = linear(inner_BTF, weights.down_DF, way=way)
             if watch:
                 watch(attended_BTD, delta_BTD, x_BTD + delta_BTD)
         if cache:
             cache.length += num_tokens
-        (final_norm,) = norm_gains(self.final_norm_D[None], fused=fused)
+        (final_norm,) = norm_gains(self.final_norm_D[None], way=way)
         return self._add_norm(x_BTD, delta_BTD, final_norm, self.numerics.stream_dtype)[1]
 
     def _add_norm(
         self, x_BTD: Tensor, delta_BTD: Tensor | None, gain: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        return add_rms_norm(x_BTD, delta_BTD, gain, eps=self.config.rms_norm_eps, dtype=dtype, fused=self.fuses)
+        return add_rms_norm(x_BTD, delta_BTD, gain, eps=self.config.rms_norm_eps, dtype=dtype, way=self.way)
 
     def _layers(self) -> Iterator[_LayerWeights]:
         """Yield the weights of each layer as its operations see them."""
         # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
-        norms = [norm_gains(stacked_LD, fused=self.fuses) for stacked_LD in (self.attention_norm_LD, self.mlp_norm_LD)]
+        norms = [norm_gains(stacked_LD, way=self.way) for stacked_LD in (self.attention_norm_LD, self.mlp_norm_LD)]
         matrices = (self.qkv_LED, self.attention_out_LDE, self.gate_up_LFD, self.down_LDF)
-        of_layers = [self.numerics.layers(stacked_LRC, fused=self.fuses) for stacked_LRC in matrices]
+        of_layers = [self.numerics.layers(stacked_LRC, way=self.way) for stacked_LRC in matrices]
         for values in zip(*norms, *of_layers, self._head_gains(), strict=True):
             yield _LayerWeights(*values)
 
@@ -190,18 +198,24 @@ class Llama(nn.Module):
         config = self.config
         if not config.has_qk_norm:
             return repeat(None, config.num_hidden_layers)
-        q_gains = head_gains(self.q_norm_LH, config.num_attention_heads, fused=self.fuses)
-        k_gains = head_gains(self.k_norm_LH, config.num_key_value_heads, fused=self.fuses)
+        q_gains = head_gains(self.q_norm_LH, config.num_attention_heads, way=self.way)
+        k_gains = head_gains(self.k_norm_LH, config.num_key_value_heads, way=self.way)
         return zip(q_gains, k_gains, strict=True)
 
 
 def attend(
-    q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor, *, mask: Tensor | None, cache: KeyValueCache | None, layer: int
+    q_BNTH: Tensor,
+    k_BKTH: Tensor,
+    v_BKTH: Tensor,
+    *,
+    mask: Tensor | None,
+    cache: KeyValueCache | None,
+    layer: int,
+    way: Way,
 ) -> Tensor:
-    """Attend within one layer, K key/value heads shared by N query heads; returns [B, T, N * H].
-
-    Reference: Ainslie et al. 2023, "GQA", arXiv 2305.13245.
-    """
+    """Attend within one layer, K key/value heads shared by N query heads; returns [B, T, N * H]."""
+    if cache is None and mask is None:
+        return attend_causally(q_BNTH, k_BKTH, v_BKTH, way=way)
     k_BKSH, v_BKSH = cache.extend(layer, k_BKTH, v_BKTH) if cache else (k_BKTH, v_BKTH)
     out_BNTH = F.scaled_dot_product_attention(
         q_BNTH.to(v_BKSH.dtype),

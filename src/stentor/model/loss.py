@@ -26,7 +26,7 @@ def shifted_loss(
     """
     x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
     targets_N = _shifted(labels_BT)
-    return linear_cross_entropy(x_ND, weight_VD, targets_N, fused=model.fuses), (targets_N != IGNORED_LABEL).sum()
+    return linear_cross_entropy(x_ND, weight_VD, targets_N, way=model.way), (targets_N != IGNORED_LABEL).sum()
 
 
 def distilled_loss(
@@ -54,7 +54,7 @@ def distilled_loss(
     with torch.no_grad():
         teacher_logits_NV = teacher(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)
     x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
-    return linear_distillation(x_ND, weight_VD, _shifted(labels_BT), teacher_logits_NV, share=share, fused=model.fuses)
+    return linear_distillation(x_ND, weight_VD, _shifted(labels_BT), teacher_logits_NV, share=share, way=model.way)
 
 
 def _before_the_head(model: Llama, input_ids_BT: Tensor, document_ids_BT: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stentor.model.fake_quant import fake_quantize
-from stentor.model.products import unstacked
+from stentor.model.ops import Way, unstacked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +34,20 @@ class Numerics:
         """The type of what flows between layers."""
         return self.compute_dtype if self.float32_parts == "none" else torch.float32
 
-    def layers(self, stacked_LRC: Tensor, *, fused: bool = False) -> list[Tensor]:
+    def layers(self, stacked_LRC: Tensor, *, way: Way = Way.PLAIN) -> list[Tensor]:
         """Return the matrix of each layer as its products see it.
 
         Args:
             stacked_LRC: the matrices of all layers, one behind the other; they are converted in one pass.
-            fused: for `products.linear` in its fused form.
+            way: of their products.
         """
         seen_LRC = fake_quantize(stacked_LRC) if self.fake_quantizes else stacked_LRC
-        layers = list(unstacked(seen_LRC, self.compute_dtype, fused=fused))
+        layers = list(unstacked(seen_LRC, self.compute_dtype, way=way))
         if self.float32_parts == "ends":
-            first, *_, last = unstacked(stacked_LRC[[0, -1]], torch.float32, fused=fused)
+            first, *_, last = unstacked(stacked_LRC[[0, -1]], torch.float32, way=way)
             layers[0], layers[-1] = first, last
         return layers
 
-    def head(self, weight_VD: Tensor, *, fused: bool = False) -> Tensor:
+    def head(self, weight_VD: Tensor, *, way: Way = Way.PLAIN) -> Tensor:
         """Return the embedding or the head as products see it."""
-        return unstacked(weight_VD[None], self.stream_dtype, fused=fused)[0]
+        return unstacked(weight_VD[None], self.stream_dtype, way=way)[0]

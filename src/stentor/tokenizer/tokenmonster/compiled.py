@@ -24,17 +24,21 @@ Int: TypeAlias = Any
 Bytes: TypeAlias = NDArray[np.uint8]
 
 
-def kernel(function: Callable[P, R]) -> Callable[P, R]:
+def kernel(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     """Compile a function on its first call, or load what an earlier process compiled.
 
     Where neither the package's folder nor the user's cache may be written, it is compiled again in every process.
+
+    Args:
+        function: what is compiled.
+        options: more of numba's own.
     """
     try:
-        compiled: Any = njit(nogil=True, cache=True)(function)
+        compiled: Any = njit(nogil=True, cache=True, **options)(function)
         # What is cached knows only the file of the kernel itself; it must not outlive a change of what is inlined.
         compiled._cache._cache_file._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
     except (RuntimeError, AttributeError):  # "cannot cache function ...: no locator available"
-        return njit(nogil=True)(function)
+        return njit(nogil=True, **options)(function)
     return compiled
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stentor.model import products
-from stentor.model.products import beside, linear, unstacked
+from stentor.model.ops import Way, linear, products, unstacked
+from stentor.model.ops.products import beside
 
 LAYERS, ROWS, COLUMNS = 3, 5, 4
 
@@ -17,12 +17,12 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def through_all_layers(stacked: Tensor, dtype: torch.dtype, *, fused: bool) -> tuple[Tensor, Tensor, Tensor]:
+def through_all_layers(stacked: Tensor, dtype: torch.dtype, *, way: Way) -> tuple[Tensor, Tensor, Tensor]:
     """Return result and gradients of products with each layer's square matrix in turn."""
     stacked, x = stacked.clone().requires_grad_(), drawn(2, 3, stacked.shape[-1], seed=1).to(dtype).requires_grad_()
     out = x
-    for weight in unstacked(stacked, dtype, fused=fused):
-        out = linear(out, weight, fused=fused).sin()
+    for weight in unstacked(stacked, dtype, way=way):
+        out = linear(out, weight, way=way).sin()
     (out.float() * drawn(*out.shape, seed=2)).sum().backward()
     assert stacked.grad is not None
     assert x.grad is not None
@@ -33,37 +33,37 @@ def through_all_layers(stacked: Tensor, dtype: torch.dtype, *, fused: bool) -> t
 @pytest.mark.parametrize("num_layers", [1, LAYERS])
 def test_results_and_gradients_are_those_of_plain_products(dtype, tolerance, num_layers):
     stacked = drawn(num_layers, ROWS, ROWS)
-    ways = [through_all_layers(stacked, dtype, fused=fused) for fused in (True, False)]
+    ways = [through_all_layers(stacked, dtype, way=way) for way in (Way.GPU, Way.PLAIN)]
     for ours, plain in zip(*ways, strict=True):
         assert ours.dtype == plain.dtype
         assert torch.allclose(ours.float(), plain.float(), atol=tolerance)
     assert ways[0][1].dtype == torch.float32
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_product_is_that_of_torch(fused):
+@pytest.mark.parametrize("way", Way)
+def test_a_product_is_that_of_torch(way):
     x, weight = drawn(2, 3, COLUMNS), drawn(ROWS, COLUMNS)
-    assert torch.equal(linear(x, weight, fused=fused), functional.linear(x, weight))
+    assert torch.equal(linear(x, weight, way=way), functional.linear(x, weight))
 
 
 def test_gradients_agree_with_finite_differences():
     x, weight = drawn(3, COLUMNS).double().requires_grad_(), drawn(ROWS, COLUMNS).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: linear(a, b, fused=True), (x, weight))
+    assert torch.autograd.gradcheck(lambda a, b: linear(a, b, way=Way.GPU), (x, weight))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("fused", [False, True])
-def test_layers_are_the_stacks_in_another_type(dtype, fused):
+@pytest.mark.parametrize("way", Way)
+def test_layers_are_the_stacks_in_another_type(dtype, way):
     stacked = drawn(LAYERS, ROWS, COLUMNS)
-    for layer, matrix in enumerate(unstacked(stacked, dtype, fused=fused)):
+    for layer, matrix in enumerate(unstacked(stacked, dtype, way=way)):
         assert matrix.dtype == dtype
         assert torch.equal(matrix, stacked[layer].to(dtype))
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_layer_that_nothing_uses_has_a_gradient_of_zero(fused):
+@pytest.mark.parametrize("way", Way)
+def test_a_layer_that_nothing_uses_has_a_gradient_of_zero(way):
     stacked = drawn(LAYERS, ROWS, COLUMNS).requires_grad_()
-    linear(drawn(2, COLUMNS), unstacked(stacked, torch.float32, fused=fused)[1], fused=fused).sum().backward()
+    linear(drawn(2, COLUMNS), unstacked(stacked, torch.float32, way=way)[1], way=way).sum().backward()
     assert stacked.grad is not None
     assert stacked.grad[[0, 2]].abs().max() == 0
     assert stacked.grad[1].abs().min() > 0
@@ -77,8 +77,8 @@ def test_weights_are_collected_after_everything_they_are_used_in(monkeypatch):
     monkeypatch.setattr(products._Unstacked, "backward", lambda *args: (order.append("stack"), real_stack(*args))[1])
     first, second = (drawn(LAYERS, ROWS, ROWS, seed=seed).requires_grad_() for seed in (0, 1))
     x = drawn(2, ROWS)
-    for one, two in zip(unstacked(first, x.dtype, fused=True), unstacked(second, x.dtype, fused=True), strict=True):
-        x = linear(linear(x, one, fused=True).sin(), two, fused=True)
+    for one, two in zip(unstacked(first, x.dtype, way=Way.GPU), unstacked(second, x.dtype, way=Way.GPU), strict=True):
+        x = linear(linear(x, one, way=Way.GPU).sin(), two, way=Way.GPU)
     x.sum().backward()
     assert order == ["product"] * 2 * LAYERS + ["stack"] * 2
 

@@ -18,22 +18,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stentor.model.ops.way import Way
 
-def unstacked(stacked_LRC: Tensor, dtype: torch.dtype, *, fused: bool) -> tuple[Tensor, ...]:
+
+def unstacked(stacked_LRC: Tensor, dtype: torch.dtype, *, way: Way) -> tuple[Tensor, ...]:
     """Return the matrix of each layer in the type of its products, as `linear` takes it."""
     # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
-    return _Unstacked.apply(stacked_LRC, dtype) if fused else stacked_LRC.to(dtype).unbind()
+    return _Unstacked.apply(stacked_LRC, dtype) if way is Way.GPU else stacked_LRC.to(dtype).unbind()
 
 
-def linear(x: Tensor, weight_RC: Tensor, *, fused: bool) -> Tensor:
+def linear(x: Tensor, weight_RC: Tensor, *, way: Way) -> Tensor:
     """Return x @ weight.T for x [..., C].
 
     Args:
         x: of the weight's type.
         weight_RC: from `unstacked`.
-        fused: compute the gradient of the weight beside the rest.
+        way: on a GPU the gradient of the weight is computed beside the rest.
     """
-    return _Linear.apply(x, weight_RC) if fused else F.linear(x, weight_RC)
+    return _Linear.apply(x, weight_RC) if way is Way.GPU else F.linear(x, weight_RC)
 
 
 def beside(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
