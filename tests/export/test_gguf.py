@@ -114,7 +114,11 @@ def test_a_wrong_permutation_is_refused(models, tmp_path, monkeypatch, name):
             gguf_module,
             "write_gguf",
             lambda path, config, tensors, *rest, **options: real_write(
-                path, config, {key: permute(key, value, config) for key, value in tensors.items()}, *rest, **options
+                path,
+                config,
+                {key: permute(key, value, replace(config, carrier="llama")) for key, value in tensors.items()},
+                *rest,
+                **options,
             ),
         )
     with pytest.raises(UserError, match="the mean KL in nats is"):

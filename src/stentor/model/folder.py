@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from stentor.model.locate import (
     resolve_model,
 )
 from stentor.model.names import check_tensors, expected_shapes, from_hugging_face
+from stentor.model.quantized import Quantized
 from stentor.model.weights import read_weights, require_matching, required_tokenizer
 from stentor.tokenizer import Tokenizer
 
@@ -89,8 +92,14 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, origin: s
 def read_model_folder(path_or_id: str | Path) -> ModelFolder:
     """Read a model for torch; what it may be and what is refused, see `read_weights`."""
     read = read_weights(path_or_id)
-    tensors = {name: torch.from_numpy(array) for name, array in read.arrays.items()}
+    tensors = {name: _as_tensor(array) for name, array in read.arrays.items()}
     return ModelFolder(read.origin, read.config, tensors, read.tokenizer)
+
+
+def _as_tensor(array: NDArray[np.float32] | Quantized) -> Tensor:
+    """Return the values in memory that may be written, as torch wants it."""
+    values = array.dequantized() if isinstance(array, Quantized) else array
+    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def write_model_folder(

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
 from stentor.model.config_file import parse_config
-from stentor.model.locate import CONFIG_NAME, resolve_model, weights_file
+from stentor.model.gguf_model import read_gguf_model
+from stentor.model.locate import CONFIG_NAME, is_gguf, resolve_model, weights_file
+from stentor.model.quantized import Quantized
 from stentor.model.safetensors_file import read_safetensors
 from stentor.tokenizer import Tokenizer
 
@@ -23,13 +25,14 @@ class Weights:
     Attributes:
         origin: the model folder or the .gguf file.
         config: the sizes.
-        arrays: all tensors under Hugging Face's names.
+        arrays: all tensors under Hugging Face's names: float32, or in the blocks of a .gguf file. Those of a file
+            may be read-only views of it.
         tokenizer: None where a folder holds none.
     """
 
     origin: Path
     config: ModelConfig
-    arrays: dict[str, NDArray[np.float32]]
+    arrays: dict[str, NDArray[np.float32] | Quantized]
     tokenizer: Tokenizer | None
 
     def require_tokenizer(self) -> Tokenizer:
@@ -41,16 +44,19 @@ def read_weights(path_or_id: str | Path) -> Weights:
     """Read a model from disk or the Hub, refusing anything that is not exactly a whole model.
 
     Args:
-        path_or_id: a model folder, a run folder (its best checkpoint) or a Hub id.
+        path_or_id: a model folder, a run folder (its best checkpoint), a .gguf file or a Hub id.
 
     Raises:
         UserError: a file or tensor is missing, unexpected, mis-shaped or not finite, or the tokenizer has more
             tokens than the embedding has rows.
     """
     path = resolve_model(path_or_id)
-    config = parse_config(path / CONFIG_NAME)
-    arrays = read_safetensors(weights_file(path), config)
-    tokenizer = Tokenizer.load(path) if Tokenizer.is_in(path) else None
+    if is_gguf(path):
+        config, arrays, tokenizer = read_gguf_model(path)
+    else:
+        config = parse_config(path / CONFIG_NAME)
+        arrays = dict(read_safetensors(weights_file(path), config))
+        tokenizer = Tokenizer.load(path) if Tokenizer.is_in(path) else None
     if tokenizer is not None:
         require_matching(tokenizer, config, origin=str(path))
     return Weights(path, config, arrays, tokenizer)
