@@ -22,11 +22,7 @@ from stentor.export.quantize import as_stored
 from stentor.model import gguf_model
 from stentor.model.folder import read_model_folder
 from stentor.model.gguf_model import read_gguf_model
-from stentor.model.quantized import Quantized
-
-
-def plain(array):
-    return array.dequantized() if isinstance(array, Quantized) else array
+from stentor.model.quantized import Quantized, as_float32
 
 
 @pytest.mark.parametrize("carrier", ["llama", "qwen3"])
@@ -45,7 +41,7 @@ def test_there_and_back(
     assert arrays.keys() == written.keys()
     for name, array in arrays.items():
         assert array.shape == written[name].shape
-        assert np.array_equal(plain(array), as_stored(written[name], dtype)), name
+        assert np.array_equal(as_float32(array), as_stored(written[name], dtype)), name
     assert any(isinstance(array, Quantized) for array in arrays.values()) == (dtype == "q8_0")
 
 
@@ -53,7 +49,7 @@ def test_heads_wider_than_their_share_of_the_model_are_read(write_model_gguf, st
     config, arrays, _ = read_gguf_model(write_model_gguf(dtype="float32", head_dim=32, hidden_size=48))
     assert config.head_dim == 32
     written = strong_tensors(config)
-    assert all(np.array_equal(array, written[name]) for name, array in arrays.items())
+    assert all(np.array_equal(as_float32(array), written[name]) for name, array in arrays.items())
 
 
 def test_a_matrix_that_fits_no_blocks_is_read_beside_those_that_do(write_model_gguf, strong_tensors):
@@ -62,7 +58,7 @@ def test_a_matrix_that_fits_no_blocks_is_read_beside_those_that_do(write_model_g
     assert kinds["down_proj"] is Quantized
     assert kinds["up_proj"] is np.ndarray
     written = strong_tensors(config)
-    assert all(np.array_equal(plain(array), as_stored(written[name], "q8_0")) for name, array in arrays.items())
+    assert all(np.array_equal(as_float32(array), as_stored(written[name], "q8_0")) for name, array in arrays.items())
 
 
 def test_blocks_of_a_qwen3_are_the_files_own(write_model_gguf):
@@ -189,7 +185,7 @@ def test_without_the_row_order_a_llama_would_be_wrong(write_model_gguf, strong_t
     monkeypatch.setattr(gguf_model, "row_order", lambda name, config: None)
     config, arrays, _ = read_gguf_model(path)
     query = "model.layers.0.self_attn.q_proj.weight"
-    assert not np.array_equal(plain(arrays[query]), strong_tensors(config)[query])
+    assert not np.array_equal(as_float32(arrays[query]), strong_tensors(config)[query])
 
 
 # --- anything at all ---
@@ -225,7 +221,7 @@ def test_a_damaged_model_is_refused_or_a_whole_model(data, one_model):
     try:
         with contextlib.suppress(UserError):
             config, arrays, tokenizer = read_gguf_model(path)
-            assert all(np.isfinite(plain(array)).all() for array in arrays.values())
+            assert all(np.isfinite(as_float32(array)).all() for array in arrays.values())
             assert len(arrays) == 2 + 9 * config.num_hidden_layers
             tokenizer.decode(tokenizer.encode("some text"))
         assert tracemalloc.get_traced_memory()[1] < 4 * len(raw) + TOKENIZER_BYTES

@@ -59,5 +59,6 @@ def test_everything_else_stays_where_it_is():
 
 def test_sorting_the_order_undoes_it():
     order = row_order("model.layers.0.self_attn.q_proj.weight", CONFIG)
+    assert order is not None
     rows = np.arange(24)
     assert np.array_equal(rows[order][np.argsort(order)], rows)

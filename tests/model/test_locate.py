@@ -37,6 +37,8 @@ def test_a_gguf_file_stands_for_itself_and_model_gguf_for_its_folder(tmp_path):
     write_file(tmp_path / "model.gguf", b"GGUF")
     assert resolve_model(str(tmp_path)) == tmp_path / "model.gguf"
     assert weights_file(tmp_path / "model.gguf") == tmp_path / "model.gguf"
+    with pytest.raises(UserError, match=r"there is no model there/absent\.gguf"):
+        resolve_model("there/absent.gguf")
     write_file(tmp_path / "config.json", b"{}")
     assert resolve_model(tmp_path) == tmp_path
     assert weights_file(tmp_path) == tmp_path / "model.safetensors"

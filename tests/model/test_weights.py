@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from stentor.artifacts import write_file
 from stentor.errors import UserError
 from stentor.model.folder import read_model_folder
+from stentor.model.quantized import as_float32
 from stentor.model.weights import read_weights
 
 NOT_IN_THE_BASE_INSTALL = ["torch", "transformers", "gguf", "huggingface_hub", "xllamacpp"]
@@ -57,3 +60,47 @@ def test_a_folder_without_a_tokenizer_says_so_when_text_is_needed(model_dir):
     assert read.tokenizer is None
     with pytest.raises(UserError, match=r"has no tokenizer\.json or tokenmonster\.vocab"):
         read.require_tokenizer()
+
+
+# --- a .gguf file ---
+
+
+def test_a_gguf_file_is_read_with_the_base_install_alone(write_model_gguf, tiny_tokenizer):
+    program = READ_WITHOUT.replace("abs(array)", "abs(array if hasattr(array, 'sum') else array.dequantized())")
+    path = write_model_gguf()
+    arguments = [json.dumps(NOT_IN_THE_BASE_INSTALL), path]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    num_arrays, total, ids = json.loads(done.stdout)
+    expected = read_model_folder(path).tensors
+    assert num_arrays == len(expected)
+    assert total == pytest.approx(sum(tensor.abs().sum().item() for tensor in expected.values()), rel=1e-4)
+    assert ids == tiny_tokenizer.encode("the people")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+def test_a_gguf_file_is_the_same_model_for_torch(write_model_gguf, dtype):
+    path = write_model_gguf(dtype=dtype)
+    plain, folder = read_weights(path), read_model_folder(path)
+    assert plain.origin == folder.path == path
+    assert plain.config == folder.config
+    for name, array in plain.arrays.items():
+        values = as_float32(array)
+        tensor = folder.tensors[name]
+        assert np.array_equal(values, tensor.numpy())
+        tensor += 1  # memory of its own, which training may write
+        assert not np.array_equal(values, tensor.numpy())
+
+
+def test_a_folder_with_a_model_gguf_stands_for_it(write_model_gguf):
+    path = write_model_gguf(name="model.gguf")
+    assert read_weights(path.parent).origin == path
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(write_model_gguf, tiny_tokenizer):
+    path = write_model_gguf(name="a.gguf")
+    raw = path.read_bytes()
+    rows = struct.pack("<QQI", 32, 384, 8)
+    assert raw.count(rows) == 1
+    write_file(path, raw.replace(rows, struct.pack("<QQI", 32, 256, 8)))
+    with pytest.raises(UserError, match=r"tokenizer has 320 tokens but the model in .*a\.gguf expects at most 256"):
+        read_weights(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stentor.cli.output import ForceFlag, JsonFlag, answer, size, talk
+from stentor.cli.output import ForceFlag, JsonFlag, ModelArgument, answer, size, talk
 from stentor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _PROOFS = {
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model folder, a run folder (its best checkpoint) or a Hub id.")],
+    model: ModelArgument,
     output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
     *,
     to: Annotated[

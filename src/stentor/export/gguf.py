@@ -58,7 +58,7 @@ def export_gguf(
     what the mapping says, and how far that is from the model's own ids is measured, reported and kept in the file.
 
     Args:
-        model: a model folder, a run folder or a Hub id.
+        model: a model folder, a run folder, a .gguf file or a Hub id.
         destination: the file to make; its name, without .gguf, becomes the model's name in the file.
         dtype: of the matrices: `float32`, `float16` or `q8_0`.
         replace: an existing destination is replaced; otherwise it is refused.

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -33,7 +32,7 @@ from stentor.model.locate import (
     resolve_model,
 )
 from stentor.model.names import check_tensors, expected_shapes, from_hugging_face
-from stentor.model.quantized import Quantized
+from stentor.model.quantized import as_float32
 from stentor.model.weights import read_weights, require_matching, required_tokenizer
 from stentor.tokenizer import Tokenizer
 
@@ -92,14 +91,10 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, origin: s
 def read_model_folder(path_or_id: str | Path) -> ModelFolder:
     """Read a model for torch; what it may be and what is refused, see `read_weights`."""
     read = read_weights(path_or_id)
-    tensors = {name: _as_tensor(array) for name, array in read.arrays.items()}
+    # torch wants memory that may be written; a view of a file may not.
+    values = {name: np.require(as_float32(array), requirements="W") for name, array in read.arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in values.items()}
     return ModelFolder(read.origin, read.config, tensors, read.tokenizer)
-
-
-def _as_tensor(array: NDArray[np.float32] | Quantized) -> Tensor:
-    """Return the values in memory that may be written, as torch wants it."""
-    values = array.dequantized() if isinstance(array, Quantized) else array
-    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def write_model_folder(

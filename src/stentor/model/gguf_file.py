@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.model.gguf_header import DEFAULT_ALIGNMENT, Header, TensorInfo, read_header, refuse_damaged
-from stentor.model.quantized import BLOCK_DTYPES, BLOCK_SIZE, Quantized
+from stentor.model.quantized import BLOCK_DTYPES, BLOCK_SIZE, Array, Quantized
 from stentor.model.safetensors_file import bfloat16_to_float32, require_finite
 
 TYPE_NAMES = {
@@ -51,7 +51,7 @@ class GgufFile:
 
     path: Path
     metadata: dict[str, Any]
-    tensors: dict[str, NDArray[np.float32] | Quantized]
+    tensors: dict[str, Array]
 
     def text(self, key: str, default: str | None = None) -> str:
         """Return a string of the metadata, or refuse a file that has none and no default."""
@@ -154,7 +154,7 @@ def _check_spans(spans: dict[str, tuple[int, int]], num_bytes: int, alignment: i
         end = last
 
 
-def _view(raw: NDArray[np.uint8], info: TensorInfo, where: str) -> NDArray[np.float32] | Quantized:
+def _view(raw: NDArray[np.uint8], info: TensorInfo, where: str) -> Array:
     kind = TYPE_NAMES[info.type_id]
     if kind in BLOCK_DTYPES:
         blocks = raw.view(BLOCK_DTYPES[kind]).reshape(*info.shape[:-1], info.shape[-1] // BLOCK_SIZE)

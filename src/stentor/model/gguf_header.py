@@ -105,7 +105,7 @@ class _Cursor:
     """Reads forward through a file and never beyond its end."""
 
     def __init__(self, data: NDArray[np.uint8], path: Path) -> None:
-        self._data = memoryview(data)
+        self._data = memoryview(data.data)
         self._path = path
         self.position = 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.model.config import CARRIERS, ModelConfig
@@ -13,10 +12,9 @@ from stentor.model.gguf_file import GgufFile, open_gguf
 from stentor.model.gguf_names import gguf_name, hugging_face_name, row_order
 from stentor.model.gguf_tokenizer import read_tokenizer
 from stentor.model.names import EMBEDDING, HEAD, check_shapes
-from stentor.model.quantized import Quantized
+from stentor.model.quantized import Array, Quantized
 from stentor.tokenizer import Tokenizer
 
-Array = NDArray[np.float32] | Quantized
 _VARIANTS = {
     "rope.scaling.type": "none",
     "rope.scaling.factor": 1,

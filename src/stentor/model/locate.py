@@ -11,6 +11,7 @@ from stentor.errors import UserError, missing_extra
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 GGUF_NAME = "model.gguf"
+_GGUF_SUFFIX = ".gguf"
 BEST_NAME = "best.json"
 CHECKPOINTS_NAME = "checkpoints"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -38,7 +39,7 @@ def resolve_model(path_or_id: str | Path) -> Path:
         raise UserError(
             f"{path} holds no model ({CONFIG_NAME} is missing)", fix="pass a model folder, a run folder or a .gguf file"
         )
-    if _HUB_ID.fullmatch(str(path_or_id)):
+    if _HUB_ID.fullmatch(str(path_or_id)) and path.suffix != _GGUF_SUFFIX:
         return _download(str(path_or_id))
     raise UserError(
         f"there is no model {path_or_id}",
@@ -48,7 +49,7 @@ def resolve_model(path_or_id: str | Path) -> Path:
 
 def is_gguf(path: Path) -> bool:
     """Whether this is a file that is named as GGUF files are."""
-    return path.suffix == ".gguf" and path.is_file()
+    return path.suffix == _GGUF_SUFFIX and path.is_file()
 
 
 def weights_file(path: Path) -> Path:

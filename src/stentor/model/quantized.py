@@ -66,9 +66,18 @@ class Quantized:
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
-        factors = [name for name in ("scale", "minimum") if name in BLOCK_DTYPES[self.kind].fields]
+        factors = ("scale", "minimum") if self.kind == "Q4_1" else ("scale",)
         return all(bool(np.isfinite(self.blocks[name]).all()) for name in factors)
 
     def rows(self, order: NDArray[np.intp]) -> Quantized:
         """Return the matrix of these rows, in this order."""
         return Quantized(self.kind, self.blocks[order])
+
+
+Array = NDArray[np.float32] | Quantized
+"""Weights of a model: plain, or in blocks."""
+
+
+def as_float32(array: Array) -> NDArray[np.float32]:
+    """Return weights as plain values, whichever way they are held."""
+    return array.dequantized() if isinstance(array, Quantized) else array

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
 from stentor.model.config_file import parse_config
 from stentor.model.gguf_model import read_gguf_model
 from stentor.model.locate import CONFIG_NAME, is_gguf, resolve_model, weights_file
-from stentor.model.quantized import Quantized
+from stentor.model.quantized import Array
 from stentor.model.safetensors_file import read_safetensors
 from stentor.tokenizer import Tokenizer
 
@@ -32,7 +30,7 @@ class Weights:
 
     origin: Path
     config: ModelConfig
-    arrays: dict[str, NDArray[np.float32] | Quantized]
+    arrays: Mapping[str, Array]
     tokenizer: Tokenizer | None
 
     def require_tokenizer(self) -> Tokenizer:
@@ -55,7 +53,7 @@ def read_weights(path_or_id: str | Path) -> Weights:
         config, arrays, tokenizer = read_gguf_model(path)
     else:
         config = parse_config(path / CONFIG_NAME)
-        arrays = dict(read_safetensors(weights_file(path), config))
+        arrays = read_safetensors(weights_file(path), config)
         tokenizer = Tokenizer.load(path) if Tokenizer.is_in(path) else None
     if tokenizer is not None:
         require_matching(tokenizer, config, origin=str(path))
