@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stentor.artifacts import write_file
 from stentor.errors import UserError
 from stentor.export.gguf_file import write_gguf
-from stentor.export.quantize import as_stored
+from stentor.export.quantize import as_stored, dtype_of
 from stentor.model import gguf_model
 from stentor.model.folder import read_model_folder
 from stentor.model.gguf_model import read_gguf_model
@@ -28,7 +28,7 @@ from stentor.model.quantized import Quantized, as_float32
 @pytest.mark.parametrize("carrier", ["llama", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("key_value_heads", [1, 2])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_0", "q4_0"])
 def test_there_and_back(
     write_model_gguf, tiny_config, tiny_tokenizer, strong_tensors, carrier, tied, key_value_heads, dtype
 ):
@@ -41,8 +41,9 @@ def test_there_and_back(
     assert arrays.keys() == written.keys()
     for name, array in arrays.items():
         assert array.shape == written[name].shape
-        assert np.array_equal(as_float32(array), as_stored(written[name], dtype)), name
-    assert any(isinstance(array, Quantized) for array in arrays.values()) == (dtype == "q8_0")
+        chosen = dtype_of(name, dtype, is_tied=tied)
+        assert np.array_equal(as_float32(array), as_stored(written[name], chosen)), name
+        assert isinstance(array, Quantized) == (len(array.shape) == 2 and dtype.startswith("q"))
 
 
 def test_heads_wider_than_their_share_of_the_model_are_read(write_model_gguf, strong_tensors):

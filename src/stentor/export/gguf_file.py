@@ -16,10 +16,10 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFile
 from numpy.typing import NDArray
 
 from stentor.errors import UserError
-from stentor.export.quantize import encode, stored_type
+from stentor.export.quantize import dtype_of, encode, stored_type
 from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
-from stentor.model.gguf_names import TOKENIZER_SHA256_KEY, gguf_name, row_order
+from stentor.model.gguf_names import TOKENIZER_SHA256_KEY, gguf_name, hugging_face_name, row_order
 from stentor.model.names import HEAD
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import LLAMA3_PATTERN
@@ -29,6 +29,8 @@ _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,
     "float16": LlamaFileType.MOSTLY_F16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q5_0": LlamaFileType.MOSTLY_Q5_0,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
 
 
@@ -49,7 +51,7 @@ def write_gguf(
         config: the model's sizes.
         tensors: all tensors under Hugging Face's names, float32; a tied head is left out.
         tokenizer: the model's.
-        dtype: `float32`, `float16` or `q8_0`, of the matrices.
+        dtype: of the matrices, a key of `STORED_TYPES`.
         name: what llama.cpp shows as the model's name.
         mapped: stands in for a tokenizer that llama.cpp does not have, with metadata that says so; a byte-level BPE
             needs none.
@@ -65,11 +67,12 @@ def write_gguf(
             _add_rwkv(writer, mapped[0])
             _add_metadata(writer, {**mapped[1], TOKENIZER_SHA256_KEY: tokenizer.sha256})
         _add_special_ids(writer, tokenizer)
-        for gguf_name, values in gguf_tensors(config, tensors):
+        for name_there, values in gguf_tensors(config, tensors):
+            chosen = dtype_of(hugging_face_name(name_there), dtype, is_tied=config.tie_word_embeddings)
             # Float types are told by the array's own dtype; only blocks need to be named.
-            kind = stored_type(values.shape, dtype)
-            raw = kind if kind is GGMLQuantizationType.Q8_0 else None
-            writer.add_tensor(gguf_name, encode(values, dtype), raw_dtype=raw)
+            kind = stored_type(values.shape, chosen)
+            raw = None if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16) else kind
+            writer.add_tensor(name_there, encode(values, chosen), raw_dtype=raw)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
