@@ -120,7 +120,8 @@ class TrainConfig:
         learns_norms: whether the gains of norms are trained, or stay as they begin.
         deterministic: use only kernels whose results never vary from run to run, at some cost on a GPU.
         mask_across_documents: keep attention within a document; off, as in the reference.
-        teacher: a model to learn from: a run folder, a model folder or a Hub id, of the same tokens; empty for none.
+        teacher: a model to learn from, of the same tokens: a run folder, a model folder, a .gguf file or a Hub id;
+            empty for none.
         teacher_share: of the loss that is taken against the teacher's expectations, the rest against the text.
     """
 

@@ -23,7 +23,7 @@ from stentor.tokenizer.probes import mixed_strings
 real_write = gguf_file.write_gguf
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_0", "q4_0"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])
 def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
     destination = tmp_path / "model.gguf"
@@ -114,7 +114,11 @@ def test_a_wrong_permutation_is_refused(models, tmp_path, monkeypatch, name):
             gguf_module,
             "write_gguf",
             lambda path, config, tensors, *rest, **options: real_write(
-                path, config, {key: permute(key, value, config) for key, value in tensors.items()}, *rest, **options
+                path,
+                config,
+                {key: permute(key, value, replace(config, carrier="llama")) for key, value in tensors.items()},
+                *rest,
+                **options,
             ),
         )
     with pytest.raises(UserError, match="the mean KL in nats is"):

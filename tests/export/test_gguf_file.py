@@ -9,7 +9,7 @@ from gguf import GGUFReader, TokenType
 
 from stentor.errors import UserError
 from stentor.export.gguf_file import gguf_name, gguf_tensors, write_gguf
-from stentor.export.quantize import as_stored
+from stentor.export.quantize import as_stored, dtype_of
 from stentor.model.folder import read_model_folder
 
 
@@ -83,13 +83,15 @@ def test_merges_are_those_of_the_tokenizer(write, tokenizer):
     assert [tuple(merge.split(" ")) for merge in merges] == [tuple(merge) for merge in model["merges"]]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_0", "q4_0"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])
 def test_tensors_read_back_as_stored(write, name, dtype):
     from gguf.quants import dequantize
 
     path, config, arrays = write(name, dtype)
-    expected = {key: as_stored(array, dtype) for key, array in gguf_tensors(config, arrays)}
+    is_tied = config.tie_word_embeddings
+    chosen = {gguf_name(key): dtype_of(key, dtype, is_tied=is_tied) for key in arrays}
+    expected = {key: as_stored(array, chosen[key]) for key, array in gguf_tensors(config, arrays)}
     stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     assert set(stored) == set(expected)
     assert ("output.weight" in stored) == (name == "untied")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import sys
 from typing import Any
 
 import pytest
@@ -14,32 +12,16 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from stentor.artifacts import staged_directory, write_file
-from stentor.errors import MissingDependencyError, UserError
-from stentor.model.config import ModelConfig
-from stentor.model.folder import parse_config, read_model_folder, resolve_model, write_model_folder
-from stentor.model.init import initialize
-from stentor.model.llama import Llama
-from stentor.model.names import HEAD, to_hugging_face
+from stentor.errors import UserError
+from stentor.model.folder import parse_config, read_model_folder, write_model_folder
+from stentor.model.names import HEAD
 
 UP = "model.layers.1.mlp.up_proj.weight"
 
 
-def tensors_of(config: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:
-    model = Llama(config)
-    initialize(model, seed=seed)
-    return to_hugging_face(config, model.state_dict())
-
-
-@pytest.fixture
-def model_dir(tmp_path, tiny_config, tiny_tokenizer):
-    with staged_directory(tmp_path / "model", kind="model") as staging:
-        write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer)
-    return tmp_path / "model"
-
-
 @pytest.mark.parametrize("carrier", ["llama", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_stock_transformers_opens_it(tmp_path, tiny_config, tiny_tokenizer, carrier, tied):
+def test_stock_transformers_opens_it(tmp_path, tiny_config, tiny_tokenizer, carrier, tied, tensors_of):
     config = dataclasses.replace(tiny_config, carrier=carrier, tie_word_embeddings=tied, rope_theta=50_000.0)
     tensors = tensors_of(config)
     with staged_directory(tmp_path / "model", kind="model") as staging:
@@ -57,7 +39,7 @@ def test_stock_transformers_opens_it(tmp_path, tiny_config, tiny_tokenizer, carr
     assert theirs.config.eos_token_id == tiny_tokenizer.eos_token_id
 
 
-def test_read_back_bit_for_bit(model_dir, tiny_config, tiny_tokenizer):
+def test_read_back_bit_for_bit(model_dir, tiny_config, tiny_tokenizer, tensors_of):
     read = read_model_folder(model_dir)
     assert read.config == tiny_config
     assert read.require_tokenizer().sha256 == tiny_tokenizer.sha256
@@ -66,7 +48,7 @@ def test_read_back_bit_for_bit(model_dir, tiny_config, tiny_tokenizer):
     assert all(torch.equal(read.tensors[name], written[name]) for name in written)
 
 
-def test_half_precision_is_stored_and_read_as_float32(tmp_path, tiny_config, tiny_tokenizer):
+def test_half_precision_is_stored_and_read_as_float32(tmp_path, tiny_config, tiny_tokenizer, tensors_of):
     with staged_directory(tmp_path / "half", kind="model") as staging:
         write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer, dtype=torch.float16)
     assert load_file(tmp_path / "half" / "model.safetensors")[UP].dtype == torch.float16
@@ -74,7 +56,7 @@ def test_half_precision_is_stored_and_read_as_float32(tmp_path, tiny_config, tin
     assert read_model_folder(tmp_path / "half").tensors[UP].dtype == torch.float32
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path, tiny_config, tiny_tokenizer):
+def test_the_same_model_gives_the_same_bytes(tmp_path, tiny_config, tiny_tokenizer, tensors_of):
     for name in ("a", "b"):
         with staged_directory(tmp_path / name, kind="model") as staging:
             write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenizer)
@@ -182,7 +164,7 @@ def test_no_weights_are_refused(model_dir):
         read_model_folder(model_dir)
 
 
-def test_a_tokenizer_of_another_model_is_refused(model_dir, tiny_config):
+def test_a_tokenizer_of_another_model_is_refused(model_dir, tiny_config, tensors_of):
     small = dataclasses.replace(tiny_config, vocab_size=300)
     save_file(tensors_of(small), model_dir / "model.safetensors")
     edit_config(model_dir, vocab_size=300)
@@ -197,53 +179,7 @@ def test_a_folder_without_a_tokenizer_says_so_when_text_is_needed(model_dir):
         read.require_tokenizer()
 
 
-def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
-    shutil.copytree(model_dir, tmp_path / "run" / "checkpoints" / "step-0000012")
-    write_file(tmp_path / "run" / "best.json", '{"step": 12}')
-    assert resolve_model(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-0000012"
-    write_file(tmp_path / "run" / "best.json", '{"st')
-    with pytest.raises(UserError, match=r"best\.json is damaged"):
-        resolve_model(tmp_path / "run")
-
-
-def test_what_is_no_model_is_said_to_be_none(tmp_path):
-    with pytest.raises(UserError, match="holds no model"):
-        resolve_model(tmp_path)
-    with pytest.raises(UserError, match="there is no model"):
-        resolve_model(tmp_path / "nowhere" / "at" / "all")
-    write_file(tmp_path / "m.gguf", b"GGUF")
-    with pytest.raises(UserError, match="GGUF file"):
-        resolve_model(tmp_path / "m.gguf")
-
-
-def test_a_hub_id_is_fetched(monkeypatch, model_dir):
-    asked = []
-
-    def snapshot_download(hub_id: str, *, allow_patterns: list[str]) -> str:
-        asked.append((hub_id, allow_patterns))
-        return str(model_dir)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert read_model_folder("some-lab/some-model").path == model_dir
-    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab"])]
-
-
-def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="neither a folder here nor to be had from the Hugging Face Hub") as caught:
-        resolve_model("some-lab/some-model")
-    assert "check the name and the network" in caught.value.fix
-
-
-def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:
-        resolve_model("some-lab/some-model")
-    assert "stentor[hf]" in caught.value.fix
-
-
-def test_a_tokenmonster_vocabulary_lies_in_the_folder(tmp_path, tiny_config, tiny_tokenmonster):
+def test_a_tokenmonster_vocabulary_lies_in_the_folder(tmp_path, tiny_config, tiny_tokenmonster, tensors_of):
     with staged_directory(tmp_path / "model", kind="model") as staging:
         write_model_folder(staging, tiny_config, tensors_of(tiny_config), tiny_tokenmonster)
     names = {path.name for path in (tmp_path / "model").iterdir()}
@@ -256,7 +192,7 @@ def test_a_tokenmonster_vocabulary_lies_in_the_folder(tmp_path, tiny_config, tin
     assert config["pad_token_id"] == tiny_tokenmonster.pad_token_id
 
 
-def test_a_tokenmonster_vocabulary_that_is_too_large_is_refused(tmp_path, tiny_config, tiny_tokenmonster):
+def test_a_tokenmonster_vocabulary_that_is_too_large_is_refused(tmp_path, tiny_config, tiny_tokenmonster, tensors_of):
     config = dataclasses.replace(tiny_config, vocab_size=tiny_tokenmonster.vocab_size - 1)
     with staged_directory(tmp_path / "model", kind="model") as staging:
         write_model_folder(staging, config, tensors_of(config), tiny_tokenmonster)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from stentor.errors import UserError
 from stentor.tokenizer import Tokenizer
-from stentor.tokenizer.bpe import LLAMA3_PATTERN, train_bpe
+from stentor.tokenizer.bpe import LLAMA3_PATTERN, rebuild_bpe, train_bpe
 from stentor.tokenizer.probes import mixed_strings
 
 any_text = st.text(max_size=200)
@@ -217,3 +217,29 @@ def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
     loaded = Tokenizer.load(tmp_path / "saved")
     assert loaded.files() == tokenizer.files()
     assert loaded.sha256 == tokenizer.sha256
+
+
+# --- a vocabulary as GGUF files carry it ---
+
+
+def parts_of(tokenizer):
+    """Return what `rebuild_bpe` takes, read from a tokenizer's file."""
+    raw = json.loads(tokenizer.files()["tokenizer.json"])
+    tokens = [token for token, _ in sorted(raw["model"]["vocab"].items(), key=lambda entry: entry[1])]
+    return tokens, [" ".join(merge) for merge in raw["model"]["merges"]], {token["id"] for token in raw["added_tokens"]}
+
+
+def test_a_vocabulary_is_rebuilt_as_the_very_same_file(tiny_tokenizer):
+    tokens, merges, special_ids = parts_of(tiny_tokenizer)
+    roles: dict[str, int] = {"eos": 0, "bos": 1, "pad": 2}
+    rebuilt = rebuild_bpe(tokens, merges, special_ids=special_ids, roles=roles, where="here")
+    assert rebuilt.files(64) == tiny_tokenizer.files(64)
+
+
+def test_a_rebuilt_vocabulary_keeps_the_rules_of_every_other(tiny_tokenizer):
+    tokens, merges, special_ids = parts_of(tiny_tokenizer)
+    roles: dict[str, int] = dict.fromkeys(("eos", "bos", "pad"), 0)
+    with pytest.raises(UserError, match=r"here is no byte-level BPE that Stentor can use: .* has no token of its own"):
+        rebuild_bpe([*tokens[:3], *tokens[4:]], [], special_ids=special_ids, roles=roles, where="here")
+    with pytest.raises(UserError, match="here is refused by the tokenizers library"):
+        rebuild_bpe(tokens, [*merges, "zz zz"], special_ids=special_ids, roles=roles, where="here")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from stentor.cli.output import JsonFlag, answer, round_trip, table
+from stentor.cli.output import JsonFlag, ModelArgument, answer, round_trip, table
 from stentor.cli.progress import meter, show_share
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model folder, a run folder (its best checkpoint) or a Hub id.")],
+    model: ModelArgument,
     text: Annotated[str, typer.Argument(help="The text: a file, folder, glob or any other source.")],
     baselines: Annotated[
         bool, typer.Option(help="Also say what gzip, xz and a unigram model need for the same text.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stentor.cli.output import ForceFlag, JsonFlag, answer, size, talk
+from stentor.cli.output import ForceFlag, JsonFlag, ModelArgument, answer, size, talk
 from stentor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
     Q8_0 = "q8_0"
+    Q5_0 = "q5_0"
+    Q4_0 = "q4_0"
 
 
 _DTYPES = {
     Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
-    Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.FLOAT32),
+    Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q5_0, Dtype.Q4_0, Dtype.FLOAT32),
     Format.REFERENCE: (Dtype.FLOAT32,),
 }
 _PROOFS = {
@@ -45,7 +47,7 @@ _PROOFS = {
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model folder, a run folder (its best checkpoint) or a Hub id.")],
+    model: ModelArgument,
     output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
     *,
     to: Annotated[
@@ -54,8 +56,8 @@ def export(
     dtype: Annotated[
         Dtype | None,
         typer.Option(
-            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, float32; "
-            "reference: float32."
+            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q5_0, q4_0, "
+            "float32; reference: float32."
         ),
     ] = None,
     force: ForceFlag = False,

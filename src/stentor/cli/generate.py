@@ -12,7 +12,7 @@ from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
-    model: Annotated[str, typer.Option(help="A model folder, a run folder or a Hub id.")],
+    model: Annotated[str, typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id.")],
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.9,
     top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = 0,

@@ -24,7 +24,7 @@ def evaluate(
     """Measure a model on raw documents, in order and uncleaned; the definition stands in `stentor.model.measure`.
 
     Args:
-        model: a folder already read, or the path or Hub id of one.
+        model: a model already read, or the path or Hub id of one.
         texts: the documents.
         on_progress: called with (tokens scored, tokens in all).
 

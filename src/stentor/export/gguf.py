@@ -27,16 +27,16 @@ from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 try:
     from stentor.export.gguf_file import write_gguf
-    from stentor.export.quantize import STORED_TYPES, as_stored
+    from stentor.export.quantize import PLAIN, STORED_TYPES, activation_dtype, as_stored, dtype_of
     from stentor.export.rwkv import RwkvVocabulary, rwkv_vocabulary
 except ModuleNotFoundError as error:
     if error.name != "gguf":
         raise
     raise missing_extra("gguf", "export", needed_for="writing a GGUF file") from None
 
-# Beside weights in Q8_0, llama.cpp also rounds activations to 8 bits. We do the same, but where the two programs'
+# Beside weights in blocks, llama.cpp also rounds activations to 8 bits. We do the same, but where the two programs'
 # float32 sums differ in the last bit a value can round the other way, and deep networks amplify that.
-KL_LIMIT_NATS = {"float32": 1e-4, "float16": 1e-4, "q8_0": 1e-3}
+KL_LIMIT_NATS, KL_LIMIT_OF_BLOCKS_NATS = 1e-4, 1e-3
 
 
 def export_gguf(
@@ -52,15 +52,17 @@ def export_gguf(
 
     The file is kept only if llama.cpp gives our ids for 10,000 mixed strings and our bytes for every token, and if
     its next-token distributions agree: with our network computing as llama.cpp does from the stored weights, a mean
-    KL of at most 1e-4 nats (1e-3 for Q8_0); for float32 and float16 also with the original, at every position.
+    KL of at most 1e-4 nats (1e-3 for weights in blocks); for float32 and float16 also with the original, at every
+    position.
 
     llama.cpp has no TokenMonster. A model with such a vocabulary gets the closest mapping; its ids are compared with
     what the mapping says, and how far that is from the model's own ids is measured, reported and kept in the file.
 
     Args:
-        model: a model folder, a run folder or a Hub id.
+        model: a model folder, a run folder, a .gguf file or a Hub id.
         destination: the file to make; its name, without .gguf, becomes the model's name in the file.
-        dtype: of the matrices: `float32`, `float16` or `q8_0`.
+        dtype: of the matrices: `float16`, `q8_0`, `q5_0`, `q4_0` or `float32`. With the coarser ones the
+            matrix that makes the logits is Q8_0.
         replace: an existing destination is replaced; otherwise it is refused.
         unverified: keep the file unproven where llama.cpp (the package xllamacpp) is not installed.
         compare: a source of text to measure a mapped tokenizer on; `builtin:docs` by default.
@@ -135,22 +137,25 @@ def _prove(source: Source, path: Path, dtype: str, mapping: _Mapping | None) -> 
     require_equal_ids(question.strings, ours, answer.facts["ids"], consumer=consumer)
     _require_equal_bytes(token_bytes, answer.facts["token_bytes"], consumer=consumer)
 
-    def rounding(values: Tensor) -> Tensor:
-        return torch.from_numpy(as_stored(values.numpy(), dtype).copy())
+    def rounded(values: Tensor, to: str) -> Tensor:
+        return torch.from_numpy(as_stored(values.numpy(), to).copy())
 
-    stored = {name: rounding(tensor) for name, tensor in source.tensors.items()}
+    is_tied, activations = source.config.tie_word_embeddings, activation_dtype(dtype)
+    stored = {name: rounded(tensor, dtype_of(name, dtype, is_tied=is_tied)) for name, tensor in source.tensors.items()}
     proof = Proof(
         consumer=consumer,
         num_strings=len(question.strings),
         num_tokens=source.tokenizer.vocab_size,
         num_positions=len(question.positions),
-        # llama.cpp rounds the input of every product to the type of its weights.
-        stored=compare_logits(our_logits(source.config, stored, question, rounding=rounding), answer.logits_PV),
+        stored=compare_logits(
+            our_logits(source.config, stored, question, rounding=lambda values: rounded(values, activations)),
+            answer.logits_PV,
+        ),
         original=compare_logits(our_logits(source.config, source.tensors, question), answer.logits_PV),
     )
-    limit = KL_LIMIT_NATS[dtype]
+    limit = KL_LIMIT_NATS if dtype in PLAIN else KL_LIMIT_OF_BLOCKS_NATS
     require_within("the mean KL in nats", proof.stored.mean_kl_nats, limit, consumer=consumer)
-    if dtype != "q8_0":
+    if dtype in PLAIN:
         require_within("the largest KL in nats", proof.original.max_kl_nats, limit, consumer=consumer)
     return proof
 

@@ -16,10 +16,11 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFile
 from numpy.typing import NDArray
 
 from stentor.errors import UserError
-from stentor.export.quantize import encode, stored_type
+from stentor.export.quantize import dtype_of, encode, stored_type
 from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
-from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
+from stentor.model.gguf_names import TOKENIZER_SHA256_KEY, gguf_name, hugging_face_name, row_order
+from stentor.model.names import HEAD
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import LLAMA3_PATTERN
 from stentor.tokenizer.library import TOKENIZER_FILE
@@ -28,20 +29,8 @@ _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,
     "float16": LlamaFileType.MOSTLY_F16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
-}
-_TOP_NAMES = {EMBEDDING: "token_embd", FINAL_NORM: "output_norm", HEAD: "output"}
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+    "q5_0": LlamaFileType.MOSTLY_Q5_0,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
 
 
@@ -62,7 +51,7 @@ def write_gguf(
         config: the model's sizes.
         tensors: all tensors under Hugging Face's names, float32; a tied head is left out.
         tokenizer: the model's.
-        dtype: `float32`, `float16` or `q8_0`, of the matrices.
+        dtype: of the matrices, a key of `STORED_TYPES`.
         name: what llama.cpp shows as the model's name.
         mapped: stands in for a tokenizer that llama.cpp does not have, with metadata that says so; a byte-level BPE
             needs none.
@@ -76,13 +65,14 @@ def write_gguf(
             _add_bpe(writer, tokenizer, config.vocab_size)
         else:
             _add_rwkv(writer, mapped[0])
-            _add_metadata(writer, mapped[1])
+            _add_metadata(writer, {**mapped[1], TOKENIZER_SHA256_KEY: tokenizer.sha256})
         _add_special_ids(writer, tokenizer)
-        for gguf_name, values in gguf_tensors(config, tensors):
+        for name_there, values in gguf_tensors(config, tensors):
+            chosen = dtype_of(hugging_face_name(name_there), dtype, is_tied=config.tie_word_embeddings)
             # Float types are told by the array's own dtype; only blocks need to be named.
-            kind = stored_type(values.shape, dtype)
-            raw = kind if kind is GGMLQuantizationType.Q8_0 else None
-            writer.add_tensor(gguf_name, encode(values, dtype), raw_dtype=raw)
+            kind = stored_type(values.shape, chosen)
+            raw = None if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16) else kind
+            writer.add_tensor(name_there, encode(values, chosen), raw_dtype=raw)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -97,33 +87,13 @@ def gguf_tensors(
     for name, values in tensors.items():
         if name == HEAD and config.tie_word_embeddings:
             continue
-        if config.carrier == "llama":
-            values = _interleaved(name, values, config)
-        yield gguf_name(name), values
-
-
-def gguf_name(name: str) -> str:
-    """Return llama.cpp's name for a tensor of Hugging Face's name."""
-    if name in _TOP_NAMES:
-        return f"{_TOP_NAMES[name]}.weight"
-    _, _, layer, part = name.removesuffix(".weight").split(".", 3)
-    return f"blk.{layer}.{_LAYER_NAMES[part]}.weight"
+        yield gguf_name(name), _interleaved(name, values, config)
 
 
 def _interleaved(name: str, values: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:
-    """Reorder the rows of query and key projections for llama.cpp's Llama.
-
-    Hugging Face rotates the pair (i, i + H/2) of each head, llama.cpp's `llama` the pair (2i, 2i + 1). Its `qwen3`
-    rotates as Hugging Face does.
-    """
-    if ".q_proj." in name:
-        heads = config.num_attention_heads
-    elif ".k_proj." in name:
-        heads = config.num_key_value_heads
-    else:
-        return values
-    halves = values.reshape(heads, 2, config.head_dim // 2, values.shape[1])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+    """Put the rows of a tensor where llama.cpp has them."""
+    order = row_order(name, config)
+    return values if order is None else values[order]
 
 
 def _add_sizes(writer: GGUFWriter, config: ModelConfig, dtype: str) -> None:

@@ -62,7 +62,7 @@ def export_huggingface(
     strings, and our logits to 1e-5 (relative to the largest logit where that is above 1).
 
     Args:
-        model: a model folder, a run folder or a Hub id.
+        model: a model folder, a run folder, a .gguf file or a Hub id.
         destination: the folder to make.
         dtype: of the stored weights: `float32`, `float16` or `bfloat16`.
         replace: an existing destination is replaced; otherwise it is refused.

@@ -7,22 +7,50 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
+from stentor.model.names import EMBEDDING, HEAD
+
 STORED_TYPES = {
-    "float32": GGMLQuantizationType.F32,
     "float16": GGMLQuantizationType.F16,
     "q8_0": GGMLQuantizationType.Q8_0,
+    "q5_0": GGMLQuantizationType.Q5_0,
+    "q4_0": GGMLQuantizationType.Q4_0,
+    "float32": GGMLQuantizationType.F32,
 }
+PLAIN = ("float16", "float32")
+"""The dtypes that are no blocks."""
+
+
+def dtype_of(name: str, dtype: str, *, is_tied: bool) -> str:
+    """Return the dtype of one tensor in a file of some dtype.
+
+    The matrix that makes the logits is Q8_0 where others are coarser: it is read for every token and every error in it
+    is an error of the prediction. llama.cpp does the same, with Q6_K.
+
+    Args:
+        name: Hugging Face's.
+        dtype: of the file.
+        is_tied: whether the embedding makes the logits.
+
+    Reference: llama.cpp, src/llama-quant.cpp, llama_tensor_get_type.
+    """
+    makes_logits = name == (EMBEDDING if is_tied else HEAD)
+    return "q8_0" if makes_logits and dtype not in PLAIN else dtype
+
+
+def activation_dtype(dtype: str) -> str:
+    """Return what llama.cpp rounds the input of a product to whose matrix is stored in `dtype`."""
+    return dtype if dtype in PLAIN else "q8_0"
 
 
 def stored_type(shape: tuple[int, ...], dtype: str) -> GGMLQuantizationType:
     """Return the GGML type of one tensor.
 
-    Norms are vectors and stay float32, as llama.cpp demands. Q8_0 stores blocks of 32 values along a row; a matrix
-    whose rows cannot be cut so is stored as float16 instead.
+    Norms are vectors and stay float32, as llama.cpp demands. A matrix whose rows cannot be cut into blocks of 32
+    values is stored as float16 instead.
 
     Args:
         shape: of the tensor.
-        dtype: `float32`, `float16` or `q8_0`.
+        dtype: a key of `STORED_TYPES`.
     """
     if len(shape) == 1:
         return GGMLQuantizationType.F32

@@ -42,7 +42,7 @@ def export_reference(model: str | Path, destination: Path, *, replace: bool = Fa
     Scales and zero points of the rounding are not written: their names are not known, and the masters decide them.
 
     Args:
-        model: a model folder, a run folder or a Hub id; a Llama.
+        model: a model folder, a run folder, a .gguf file or a Hub id; a Llama.
         destination: the folder to make.
         replace: an existing destination is replaced; otherwise it is refused.
 

@@ -42,7 +42,7 @@ def read_source(model: str | Path, *, dtype: str) -> Source:
     """Read the model to export and refuse what no exported file could hold.
 
     Args:
-        model: a model folder, a run folder or a Hub id.
+        model: a model folder, a run folder, a .gguf file or a Hub id.
         dtype: of the exported weights.
 
     Raises:

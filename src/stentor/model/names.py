@@ -1,17 +1,19 @@
 """The one bijection between our stacked, merged parameters and Hugging Face's names.
 
-Checkpoints and folders hold Hugging Face's names always; only the running network knows the stacked ones.
+Checkpoints and folders hold Hugging Face's names always; only the running network knows the stacked ones. Importing
+this file never imports torch: names and shapes are checked for arrays of any kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -61,6 +63,8 @@ def from_hugging_face(config: ModelConfig, tensors: Mapping[str, Tensor], *, ori
     Raises:
         UserError: a tensor is missing, unexpected or of another shape; it is named.
     """
+    import torch
+
     check_tensors(config, tensors, origin=origin)
     state = {"embedding_VD": tensors[EMBEDDING], "final_norm_D": tensors[FINAL_NORM]}
     if not config.tie_word_embeddings:
@@ -91,29 +95,49 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], *, origin: str) -> None:
-    """Refuse tensors that are not exactly what the sizes demand, by name; see `from_hugging_face`."""
+def check_tensors(config: ModelConfig, tensors: Mapping[str, Any], *, origin: str) -> None:
+    """Refuse tensors or arrays that are not exactly what the sizes demand, by name; see `from_hugging_face`."""
+    check_shapes(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, origin=origin)
+    if config.tie_word_embeddings and HEAD in tensors and not (tensors[HEAD] == tensors[EMBEDDING]).all():
+        raise UserError(
+            f"{origin} has a {HEAD} that differs from the embedding although its config.json ties them",
+            fix="set tie_word_embeddings to false in config.json, or remove that tensor",
+        )
+
+
+def check_shapes(
+    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], *, origin: str, sizes_from: str = "config.json"
+) -> None:
+    """Refuse names and shapes that are not exactly what the sizes demand.
+
+    Args:
+        config: the model's sizes.
+        shapes: of all tensors; a tied head may be among them.
+        origin: the file they came from, for messages.
+        sizes_from: what the sizes were read from, for messages.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape; it is named.
+    """
+    fix = f"pass the {sizes_from} and weights of one and the same model"
+    if config.num_hidden_layers > len(shapes):  # before a name is made for each of a billion layers
+        raise UserError(
+            f"{origin} has {len(shapes)} tensors, too few for the {config.num_hidden_layers} layers of its "
+            f"{sizes_from}",
+            fix=fix,
+        )
     expected = expected_shapes(config)
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    if config.tie_word_embeddings and HEAD in unexpected and EMBEDDING in tensors:
-        if not torch.equal(tensors[HEAD], tensors[EMBEDDING]):
-            raise UserError(
-                f"{origin} has a {HEAD} that differs from the embedding although its config.json ties them",
-                fix="set tie_word_embeddings to false in config.json, or remove that tensor",
-            )
-        unexpected.remove(HEAD)
+    tied_head = {HEAD: expected[EMBEDDING]} if config.tie_word_embeddings else {}
+    missing = [name for name in expected if name not in shapes]
+    unexpected = [name for name in shapes if name not in {**expected, **tied_head}]
     if missing or unexpected:
         raise UserError(
-            f"{origin} does not match its config.json: missing {_listing(missing)}; unexpected {_listing(unexpected)}",
-            fix="pass the config.json and weights of one and the same model",
+            f"{origin} does not match its {sizes_from}: missing {_listing(missing)}; unexpected {_listing(unexpected)}",
+            fix=fix,
         )
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise UserError(
-                f"{origin}: {name} has shape {tuple(tensors[name].shape)}, its config.json demands {shape}",
-                fix="pass the config.json and weights of one and the same model",
-            )
+    for name, shape in {**expected, **tied_head}.items():
+        if name in shapes and shapes[name] != shape:
+            raise UserError(f"{origin}: {name} has shape {shapes[name]}, its {sizes_from} demands {shape}", fix=fix)
 
 
 def _layer_name(layer: int, name: str) -> str:

@@ -9,11 +9,13 @@ published loader names only these parts; the rest is our reconstruction (docs/tr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-from torch import Tensor
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from stentor.errors import UserError
+
+Stored = TypeVar("Stored")
+"""What carries a tensor: a tensor of torch, an array, or the bytes of one in a file."""
 
 _PREFIXES = ("_orig_mod.", "module.")
 """What torch.compile and DistributedDataParallel put before every name, in any order and number."""
@@ -23,7 +25,7 @@ _BUFFERS = (".weight_scale", ".weight_zero_point", ".scale", ".zero_point", ".we
 """What the rounding leaves beside a master; all of it can be computed from the master."""
 
 
-def to_reference(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_reference(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """Return tensors under the reference's names; the inverse of `from_reference`.
 
     Args:
@@ -32,12 +34,12 @@ def to_reference(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_PROJECTION.sub(rf"\1{_MASTER}", name): tensor for name, tensor in tensors.items()}
 
 
-def is_reference(names: Mapping[str, Tensor]) -> bool:
+def is_reference(names: Iterable[str]) -> bool:
     """Whether tensors are named as the reference's are, or as a wrapped module leaves them."""
     return any(name.endswith(_MASTER) or name.startswith(_PREFIXES) for name in names)
 
 
-def from_reference(tensors: Mapping[str, Tensor], *, origin: str) -> dict[str, Tensor]:
+def from_reference(tensors: Mapping[str, Stored], *, origin: str) -> dict[str, Stored]:
     """Return tensors under Hugging Face's names.
 
     Args:
@@ -47,7 +49,7 @@ def from_reference(tensors: Mapping[str, Tensor], *, origin: str) -> dict[str, T
     Raises:
         UserError: two tensors would get the same name, such as a weight beside its master; it is given.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, Stored] = {}
     for name, tensor in tensors.items():
         plain = _without_prefixes(name)
         if plain.endswith(_BUFFERS):

@@ -54,7 +54,7 @@ class GenerationStats:
 
 
 def load(path_or_id: str | Path) -> LanguageModel:
-    """Read a model folder, a run folder's best checkpoint or a Hub id, ready to write and score text.
+    """Read a model folder, a run folder's best checkpoint, a .gguf file or a Hub id, ready to write and score text.
 
     Raises:
         UserError: it is not a whole model with its tokenizer.

@@ -7,12 +7,16 @@ llama.cpp does under the name `llama-bpe`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stentor.errors import UserError
 from stentor.tokenizer.bpe_file import TokenizerFile, byte_alphabet, parse_bpe_file
 from stentor.tokenizer.library import LibraryTokenizer, SpecialTokens
 from stentor.tokenizer.pieces import cut, without_surrogates
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 # Reference: Llama Team 2024, "The Llama 3 Herd of Models", arXiv 2407.21783; the pattern is in the released tokenizer.
 LLAMA3_PATTERN = "|".join(
@@ -51,19 +55,14 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int = 8000) -> BpeTokenizer:
     Raises:
         UserError: the texts do not contain enough different words for so many tokens.
     """
-    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-    from tokenizers import Tokenizer as Backend
+    from tokenizers import trainers
 
     special = SpecialTokens()
     special_tokens = [special.eos, special.bos, special.pad]
     smallest = 256 + len(special_tokens)
     if vocab_size < smallest:
         raise UserError(f"a vocabulary of {vocab_size} tokens is too small", fix=f"ask for at least {smallest}")
-    backend = Backend(models.BPE(ignore_merges=True))
-    words = pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([words, to_bytes])  # pyright: ignore[reportAttributeAccessIssue]
-    backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    backend = _empty_backend()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special_tokens,
@@ -77,3 +76,44 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int = 8000) -> BpeTokenizer:
             fix=f"give more text, or ask for a vocabulary of {backend.get_vocab_size()} or less",
         )
     return BpeTokenizer(parse_bpe_file(backend.to_str().encode(), "the new tokenizer"), special)
+
+
+def rebuild_bpe(
+    tokens: Sequence[str], merges: Sequence[str], *, special_ids: Collection[int], roles: Mapping[str, int], where: str
+) -> BpeTokenizer:
+    """Make a tokenizer of a vocabulary as GGUF files carry it, for the words of Llama 3's pattern.
+
+    A tokenizer that `train_bpe` made comes back as the very same file.
+
+    Args:
+        tokens: the spelling of each id, in the byte-level alphabet; of special tokens, as it is.
+        merges: pairs, best first, each as two spellings with a space between them.
+        special_ids: ids of special tokens.
+        roles: the ids of `eos`, `bos` and `pad`.
+        where: what the vocabulary was read from, for messages.
+
+    Raises:
+        UserError: it breaks a rule that ids depend on; the rule is named.
+    """
+    raw = json.loads(_empty_backend().to_str())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    raw["added_tokens"] = [
+        {"id": token_id, "content": tokens[token_id], "special": True, **flags} for token_id in sorted(special_ids)
+    ]
+    raw["model"]["vocab"] = {token: token_id for token_id, token in enumerate(tokens)}
+    raw["model"]["merges"] = list(merges)
+    special = SpecialTokens(**{role: tokens[token_id] for role, token_id in roles.items()})
+    return BpeTokenizer(parse_bpe_file(json.dumps(raw).encode(), where), special, where)
+
+
+def _empty_backend() -> Backend:
+    """Return a vocabulary of nothing that cuts text, and spells bytes, as all of ours do."""
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.BPE(ignore_merges=True))
+    words = pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([words, to_bytes])  # pyright: ignore[reportAttributeAccessIssue]
+    backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    return backend

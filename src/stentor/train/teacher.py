@@ -15,8 +15,9 @@ from torch import Tensor
 from stentor.config import Recipe
 from stentor.errors import UserError
 from stentor.model.device import compute_dtype
-from stentor.model.folder import WEIGHTS_NAME, ModelFolder, read_model_folder, resolve_model
+from stentor.model.folder import ModelFolder, read_model_folder, resolve_model
 from stentor.model.llama import Llama
+from stentor.model.locate import weights_file
 from stentor.model.loss import distilled_loss
 from stentor.model.numerics import Numerics
 from stentor.tokenizer import Tokenizer
@@ -57,7 +58,7 @@ def load_teacher(recipe: Recipe, tokenizer: Tokenizer, device: torch.device) -> 
     _require_fit(folder, recipe, tokenizer)
     model = folder.build(device).requires_grad_(requires_grad=False)
     model.numerics = Numerics(compute_dtype=compute_dtype(recipe.train.precision, device))
-    sha256 = hashlib.sha256((folder.path / WEIGHTS_NAME).read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(weights_file(folder.path).read_bytes()).hexdigest()
     return Teacher(model, recipe.train.teacher_share, sha256)
 
 

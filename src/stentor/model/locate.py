@@ -1,0 +1,87 @@
+"""What the name of a model stands for: a folder, a run's best checkpoint, a .gguf file, or one on the Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from stentor.errors import UserError, missing_extra
+
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+GGUF_NAME = "model.gguf"
+_GGUF_SUFFIX = ".gguf"
+BEST_NAME = "best.json"
+CHECKPOINTS_NAME = "checkpoints"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.vocab"]
+
+
+def resolve_model(path_or_id: str | Path) -> Path:
+    """Return the folder or the .gguf file that a model's name stands for.
+
+    Args:
+        path_or_id: a model folder; a run folder, which stands for its best checkpoint; a .gguf file, or a folder with
+            one called model.gguf and no config.json; or a Hub id (`name/model`).
+
+    Raises:
+        UserError: it is none of these.
+    """
+    path = Path(path_or_id)
+    if (path / BEST_NAME).is_file():
+        return best_checkpoint(path)
+    if (path / CONFIG_NAME).is_file() or is_gguf(path):
+        return path
+    if is_gguf(path / GGUF_NAME):
+        return path / GGUF_NAME
+    if path.exists():
+        raise UserError(
+            f"{path} holds no model ({CONFIG_NAME} is missing)", fix="pass a model folder, a run folder or a .gguf file"
+        )
+    if _HUB_ID.fullmatch(str(path_or_id)) and path.suffix != _GGUF_SUFFIX:
+        return _download(str(path_or_id))
+    raise UserError(
+        f"there is no model {path_or_id}",
+        fix="pass a model folder, a run folder, a .gguf file or a Hub id such as org/name",
+    )
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether this is a file that is named as GGUF files are."""
+    return path.suffix == _GGUF_SUFFIX and path.is_file()
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file that holds the weights of a resolved model."""
+    return path if is_gguf(path) else path / WEIGHTS_NAME
+
+
+def best_checkpoint(run_dir: Path) -> Path:
+    """Return the checkpoint folder a run calls its best."""
+    try:
+        step = int(json.loads((run_dir / BEST_NAME).read_bytes())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{run_dir / BEST_NAME} is damaged", fix="name a folder under checkpoints/ instead") from None
+    return run_dir / CHECKPOINTS_NAME / checkpoint_name(step)
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the folder name of the checkpoint after `step` optimizer updates."""
+    return f"step-{step:07d}"
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise missing_extra("huggingface_hub", "hf", needed_for=f"fetching {hub_id}") from None
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"the model {hub_id} is neither a folder here nor to be had from the Hugging Face Hub "
+            f"({type(error).__name__})",
+            fix="check the name and the network, or pass a local folder",
+        ) from error

@@ -1,0 +1,77 @@
+"""What the name of a model stands for, and the one sentence where it stands for none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+from stentor.artifacts import write_file
+from stentor.errors import MissingDependencyError, UserError
+from stentor.model.folder import read_model_folder
+from stentor.model.locate import is_gguf, resolve_model, weights_file
+
+
+def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
+    shutil.copytree(model_dir, tmp_path / "run" / "checkpoints" / "step-0000012")
+    write_file(tmp_path / "run" / "best.json", '{"step": 12}')
+    assert resolve_model(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-0000012"
+    write_file(tmp_path / "run" / "best.json", '{"st')
+    with pytest.raises(UserError, match=r"best\.json is damaged"):
+        resolve_model(tmp_path / "run")
+
+
+def test_what_is_no_model_is_said_to_be_none(tmp_path):
+    with pytest.raises(UserError, match="holds no model"):
+        resolve_model(tmp_path)
+    with pytest.raises(UserError, match="there is no model"):
+        resolve_model(tmp_path / "nowhere" / "at" / "all")
+
+
+def test_a_gguf_file_stands_for_itself_and_model_gguf_for_its_folder(tmp_path):
+    write_file(tmp_path / "some.gguf", b"GGUF")
+    assert resolve_model(tmp_path / "some.gguf") == tmp_path / "some.gguf"
+    with pytest.raises(UserError, match="holds no model"):
+        resolve_model(tmp_path)
+    write_file(tmp_path / "model.gguf", b"GGUF")
+    assert resolve_model(str(tmp_path)) == tmp_path / "model.gguf"
+    assert weights_file(tmp_path / "model.gguf") == tmp_path / "model.gguf"
+    with pytest.raises(UserError, match=r"there is no model there/absent\.gguf"):
+        resolve_model("there/absent.gguf")
+    write_file(tmp_path / "config.json", b"{}")
+    assert resolve_model(tmp_path) == tmp_path
+    assert weights_file(tmp_path) == tmp_path / "model.safetensors"
+
+
+def test_a_folder_named_like_a_gguf_file_is_a_folder(tmp_path, model_dir):
+    shutil.copytree(model_dir, tmp_path / "odd.gguf")
+    assert resolve_model(tmp_path / "odd.gguf") == tmp_path / "odd.gguf"
+    assert not is_gguf(tmp_path / "odd.gguf")
+
+
+def test_a_hub_id_is_fetched(monkeypatch, model_dir):
+    asked = []
+
+    def snapshot_download(hub_id: str, *, allow_patterns: list[str]) -> str:
+        asked.append((hub_id, allow_patterns))
+        return str(model_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert read_model_folder("some-lab/some-model").path == model_dir
+    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab"])]
+
+
+def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="neither a folder here nor to be had from the Hugging Face Hub") as caught:
+        resolve_model("some-lab/some-model")
+    assert "check the name and the network" in caught.value.fix
+
+
+def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:
+        resolve_model("some-lab/some-model")
+    assert "stentor[hf]" in caught.value.fix
