@@ -1,0 +1,149 @@
+"""Matrices times the activations of some tokens, for weights of bytes and of float32.
+
+Rows (outputs) lie in panels of 64, within which the weights of a few columns of all 64 rows lie side by side: a panel
+is read once from front to back, and stays in the nearest cache while token after token is multiplied with it. A
+token's result never depends on the others: what is checked many at a time has the bits of what is made one at a time.
+
+Bytes: a weight is an integer from -127 to 127, stored 128 higher, times the scale of its row; an activation is one
+times the scale of its token. Sums of their products are exact, so they do not depend on the CPU either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stentor.runtime.compiled import Float, Int, called, inlined
+from stentor.runtime.kernels.vector import (
+    absolute,
+    dot,
+    floats,
+    ints,
+    largest,
+    load_bytes,
+    load_float,
+    load_floats,
+    load_int,
+    maximum,
+    multiply_add,
+    rounded,
+    spread_bytes,
+    store_float,
+    store_floats,
+    store_int,
+    store_low_bytes,
+    to_floats,
+    total,
+    total_of_ints,
+)
+
+PANEL_ROWS = 64
+HEAD = 64
+"""Bytes before a token's activations: what belongs to all of them."""
+
+
+@inlined
+def quantize(values: Int, count: Int, data: Int, factor: Float) -> None:
+    """Write floats as activations of bytes: a float32 scale, the int32 sum of the bytes, and from `HEAD` on the bytes.
+
+    Args:
+        values: address of float32.
+        count: of them, a multiple of 16.
+        data: address to write to.
+        factor: what the scale is multiplied with.
+    """
+    size = floats(np.float32(0))
+    for index in range(0, count, 16):
+        size = maximum(absolute(load_floats(values + 4 * index)), size)
+    top = max(largest(size), np.float32(1e-30))
+    inverse, summed = floats(np.float32(127) / top), ints(np.int32(0))
+    for index in range(0, count, 16):
+        whole = rounded(load_floats(values + 4 * index) * inverse)
+        store_low_bytes(data + HEAD + index, whole)
+        summed = summed + whole
+    store_float(data, np.float32(top * np.float32(1 / 127) * factor))
+    store_int(data + 4, total_of_ints(summed))
+
+
+@inlined
+def sum_of_squares(values: Int, count: Int) -> float:
+    """Return the sum of the squares of floats at an address, a multiple of 16 of them."""
+    summed = floats(np.float32(0))
+    for index in range(0, count, 16):
+        x = load_floats(values + 4 * index)
+        summed = multiply_add(x, x, summed)
+    return total(summed)
+
+
+@called
+def multiply_bytes(
+    panels: Int, row_scales: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int, out: Int,
+    out_stride: Int,
+) -> None:  # fmt: skip
+    """Multiply a matrix of bytes with the activations of tokens.
+
+    Args:
+        panels: address of the weights, [rows / 64][columns / 4][64][4] bytes.
+        row_scales: address of a float32 for each row.
+        rows: a multiple of 64.
+        columns: a multiple of 16.
+        data: address of the first token's activations: a float32 scale, the int32 sum of the bytes, the bytes from
+            `HEAD` on.
+        stride: bytes from a token's to the next.
+        num_tokens: how many.
+        out: address of the results, float32.
+        out_stride: bytes from a token's results to the next.
+    """
+    for _ in range(0, rows, PANEL_ROWS):
+        for token in range(num_tokens):
+            given = data + token * stride
+            start, weights, x = ints(np.int32(-128) * load_int(given + 4)), panels, given + HEAD
+            a, b, c, d = start, start, start, start
+            for _ in range(0, columns, 4):
+                four = spread_bytes(x)
+                a = dot(a, load_bytes(weights), four)
+                b = dot(b, load_bytes(weights + 64), four)
+                c = dot(c, load_bytes(weights + 128), four)
+                d = dot(d, load_bytes(weights + 192), four)
+                weights, x = weights + 256, x + 4
+            scale, to = floats(load_float(given)), out + token * out_stride
+            store_floats(to, to_floats(a) * (load_floats(row_scales) * scale))
+            store_floats(to + 64, to_floats(b) * (load_floats(row_scales + 64) * scale))
+            store_floats(to + 128, to_floats(c) * (load_floats(row_scales + 128) * scale))
+            store_floats(to + 192, to_floats(d) * (load_floats(row_scales + 192) * scale))
+        panels, row_scales, out = panels + PANEL_ROWS * columns, row_scales + 4 * PANEL_ROWS, out + 4 * PANEL_ROWS
+
+
+@called
+def multiply_floats(
+    panels: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int, out: Int, out_stride: Int
+) -> None:  # fmt: skip
+    """Multiply a matrix of float32 with the activations of tokens.
+
+    Args:
+        panels: address of the weights, [rows / 64][columns][64] float32.
+        rows: a multiple of 64.
+        columns: any number.
+        data: address of the first token's activations, float32 from `HEAD` on.
+        stride: bytes from a token's to the next.
+        num_tokens: how many.
+        out: address of the results, float32.
+        out_stride: bytes from a token's results to the next.
+    """
+    for _ in range(0, rows, PANEL_ROWS):
+        for token in range(num_tokens):
+            a = floats(np.float32(0))
+            b, c, d = a, a, a
+            weights, given = panels, data + token * stride + HEAD
+            for column in range(columns):
+                x = floats(load_float(given + 4 * column))
+                a = multiply_add(load_floats(weights), x, a)
+                b = multiply_add(load_floats(weights + 64), x, b)
+                c = multiply_add(load_floats(weights + 128), x, c)
+                d = multiply_add(load_floats(weights + 192), x, d)
+                weights += 256
+            to = out + token * out_stride
+            store_floats(to, a)
+            store_floats(to + 64, b)
+            store_floats(to + 128, c)
+            store_floats(to + 192, d)
+        panels, out = panels + 4 * PANEL_ROWS * columns, out + 4 * PANEL_ROWS

@@ -1,0 +1,423 @@
+"""One pass of the network over some tokens, whole, in one compiled function that every thread runs.
+
+The work of a layer is cut into parts: each has some of the key/value heads with their queries, and as much of the MLP.
+A part ends in a sum that is added to the stream together with the others', always in the same order, so the result
+is the same whatever the number of threads, and they meet twice a layer only. Tokens may be those of a prompt, one, or
+one of each of several sequences: a token's result depends on its own sequence alone.
+
+Records of plain integers go in, sizes and addresses of arrays that the caller holds: nothing is checked here, and no
+reference counted.
+Shapes: P parts, K tokens of a pass, S sequences, L layers, D hidden, H head dim (as padded by `packing`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stentor.runtime.compiled import Float, Int, inlined, kernel
+from stentor.runtime.kernels.attention import (
+    attend_bytes,
+    attend_floats,
+    store_key_bytes,
+    store_key_floats,
+    store_value_bytes,
+    store_value_floats,
+)
+from stentor.runtime.kernels.products import HEAD, multiply_bytes, multiply_floats, quantize, sum_of_squares
+from stentor.runtime.kernels.threads import meet, next_job, post
+from stentor.runtime.kernels.vector import (
+    exponential,
+    floats,
+    load_floats,
+    load_long,
+    multiply_add,
+    store_floats,
+    store_long,
+)
+
+QKV, OUT, GATE_UP, DOWN = range(4)
+"""Kinds of matrices of a part, in the order of `Network.places`."""
+_ONE = np.float32(1)
+
+
+class Network(NamedTuple):
+    """A network as kernels see it.
+
+    Attributes:
+        num_layers: L.
+        num_parts: P.
+        hidden_size: D, padded to 64.
+        true_hidden_size: over which squares are averaged.
+        num_heads: query heads of a part.
+        num_key_heads: key/value heads of a part.
+        head_dim: H, each half padded to 16.
+        true_head_dim: see above.
+        inner_size: of a part's MLP, padded to 64.
+        vocab_size: rows of the head, padded to 64 for each part.
+        has_head_norms: whether queries and keys are normalised.
+        is_bytes: whether weights are bytes with a scale for each row, or float32.
+        has_byte_cache: whether keys and values are.
+        eps: of the norms.
+        embedding: float32 [V, D].
+        panels: all weights.
+        row_scales: float32, of all rows.
+        places: int64 [L, P, 4, 2]: where a matrix begins in `panels`, in bytes, and its rows in `row_scales`.
+        head_places: int64 [P, 4]: the same for a part's rows of the head; where they begin in the logits; how many.
+        head_gains: float32 [L, 2, H].
+        rotary: float32 [positions, 2, H / 2], cosines and sines.
+    """
+
+    num_layers: int
+    num_parts: int
+    hidden_size: int
+    true_hidden_size: int
+    num_heads: int
+    num_key_heads: int
+    head_dim: int
+    true_head_dim: int
+    inner_size: int
+    vocab_size: int
+    has_head_norms: bool
+    is_bytes: bool
+    has_byte_cache: bool
+    eps: np.float32
+    embedding: int
+    panels: int
+    row_scales: int
+    places: int
+    head_places: int
+    head_gains: int
+    rotary: int
+
+
+class Cache(NamedTuple):
+    """Keys and values of several sequences; `attention` says how those of a head lie.
+
+    Attributes:
+        capacity: positions of each sequence, a multiple of 16.
+        head_bytes: of the keys of one head, and of its values.
+        keys: [S, L, P, key heads of a part] heads.
+        values: the same.
+        key_scales: float32 [S, L, P, key heads of a part, positions].
+        value_scales: the same.
+    """
+
+    capacity: int
+    head_bytes: int
+    keys: int
+    values: int
+    key_scales: int
+    value_scales: int
+
+
+class Room(NamedTuple):
+    """What a pass writes to. Strides are bytes from one token to the next.
+
+    Attributes:
+        stream: float32 [K, D], the sum of all that layers added; a thread's own.
+        given: activations of the stream as products see them; a thread's own.
+        made: what products give; a thread's own.
+        inner: activations within a part; a thread's own.
+        scratch: room for attention's bytes; a thread's own.
+        scores: float32 [positions]; a thread's own.
+        partial: float32 [2, P, K, D], of all threads.
+        logits: float32 [K, V], of all threads.
+        arrivals: see `threads`.
+        given_stride: of `given`.
+        made_stride: of `made`.
+        inner_stride: of `inner`.
+    """
+
+    stream: int
+    given: int
+    made: int
+    inner: int
+    scratch: int
+    scores: int
+    partial: int
+    logits: int
+    arrivals: int
+    given_stride: int
+    made_stride: int
+    inner_stride: int
+
+
+class Tokens(NamedTuple):
+    """What a pass reads: addresses of int64 [K], how many there are, and from which on logits are wanted."""
+
+    ids: int
+    sequences: int
+    positions: int
+    count: int
+    first_scored: int
+
+
+@kernel
+def run_pass(
+    network: Network, cache: Cache, room: Room, tokens: Tokens, thread: Int, num_threads: Int, meeting: Int
+) -> int:
+    """Run one thread's share of a pass; returns the number of the last meeting.
+
+    Args:
+        network: weights and sizes.
+        cache: receives the tokens' keys and values.
+        room: what is written to on the way, and the logits.
+        tokens: what is read.
+        thread: which one this is, from 0.
+        num_threads: how many run this pass.
+        meeting: the number of the last meeting of the pass before.
+    """
+    row_bytes = 4 * network.hidden_size
+    for token in range(tokens.count):
+        _copy(
+            network.embedding + load_long(tokens.ids + 8 * token) * row_bytes,
+            room.stream + token * row_bytes,
+            row_bytes,
+        )
+    for layer in range(network.num_layers):
+        _normalize(network, room, tokens.count)
+        for part in range(thread, network.num_parts, num_threads):
+            _attention(network, cache, room, tokens, layer, part)
+        meeting += 1
+        meet(room.arrivals, thread, num_threads, meeting)
+        _add_parts(network, room, tokens.count, 0)
+        _normalize(network, room, tokens.count)
+        for part in range(thread, network.num_parts, num_threads):
+            _mlp(network, room, tokens.count, layer, part)
+        meeting += 1
+        meet(room.arrivals, thread, num_threads, meeting)
+        _add_parts(network, room, tokens.count, 1)
+    _normalize(network, room, tokens.count)
+    for part in range(thread, network.num_parts, num_threads):
+        _head(network, room, tokens, part)
+    meeting += 1
+    meet(room.arrivals, thread, num_threads, meeting)
+    return meeting
+
+
+@kernel
+def post_pass(mailbox: Int, job: Int, num_threads: Int, count: Int, first_scored: Int, meeting: Int) -> int:
+    """Ask the workers for their share of a pass; returns which of them sleep, a bit for each thread."""
+    store_long(mailbox + 8, count)
+    store_long(mailbox + 16, first_scored)
+    store_long(mailbox + 24, meeting)
+    return post(mailbox, job, num_threads)
+
+
+@kernel
+def serve(
+    network: Network, cache: Cache, room: Room, tokens: Tokens, mailbox: Int, thread: Int, num_threads: Int, job: Int,
+    patience: Int,
+) -> int:  # fmt: skip
+    """Run a worker's share of every pass that is posted; returns the last one's number when none has come for long.
+
+    Args:
+        network: as in `run_pass`.
+        cache: as there.
+        room: this thread's.
+        tokens: as there, but for their number, which is in the mailbox.
+        mailbox: see `threads.post`; a negative job ends all work.
+        thread: which one this is, from 1.
+        num_threads: how many run a pass.
+        job: the last one that is done.
+        patience: how often to look for the next.
+    """
+    while True:
+        found = next_job(mailbox, thread, job, patience)
+        if found == job or found < 0:
+            return found
+        job = found
+        given = Tokens(tokens.ids, tokens.sequences, tokens.positions, load_long(mailbox + 8), load_long(mailbox + 16))
+        run_pass(network, cache, room, given, thread, num_threads, load_long(mailbox + 24))
+
+
+@inlined
+def _copy(source: Int, to: Int, num_bytes: Int) -> None:
+    for place in range(0, num_bytes, 64):
+        store_floats(to + place, load_floats(source + place))
+
+
+@inlined
+def _normalize(network: Network, room: Room, num_tokens: Int) -> None:
+    """Make of the stream what products see, divided by its root mean square; gains are part of the weights."""
+    width = network.hidden_size
+    for token in range(num_tokens):
+        x, to = room.stream + 4 * width * token, room.given + room.given_stride * token
+        mean = sum_of_squares(x, width) / np.float32(network.true_hidden_size)
+        _give(network, x, width, to, _ONE / np.sqrt(np.float32(mean + network.eps)))
+
+
+@inlined
+def _give(network: Network, values: Int, count: Int, to: Int, factor: Float) -> None:
+    """Write float32 times a factor as products see them."""
+    if network.is_bytes:
+        quantize(values, count, to, factor)
+    else:
+        by = floats(factor)
+        for place in range(0, 4 * count, 64):
+            store_floats(to + HEAD + place, load_floats(values + place) * by)
+
+
+@inlined
+def _multiply(
+    network: Network, places: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int, out: Int,
+    out_stride: Int,
+) -> None:  # fmt: skip
+    """Multiply the matrix of which `places` is the address in a table of them."""
+    panels = network.panels + load_long(places)
+    if network.is_bytes:
+        scales = network.row_scales + 4 * load_long(places + 8)
+        multiply_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
+    else:
+        multiply_floats(panels, rows, columns, data, stride, num_tokens, out, out_stride)
+
+
+@inlined
+def _places(network: Network, layer: Int, part: Int, kind: Int) -> int:
+    return network.places + 16 * ((layer * network.num_parts + part) * 4 + kind)
+
+
+@inlined
+def _partial(network: Network, room: Room, num_tokens: Int, half: Int, part: Int) -> int:
+    """Return where a part's sum goes."""
+    return room.partial + 4 * network.hidden_size * num_tokens * (half * network.num_parts + part)
+
+
+@inlined
+def _add_parts(network: Network, room: Room, num_tokens: Int, half: Int) -> None:
+    """Add to the stream what all parts made, one after the other."""
+    size = 4 * network.hidden_size * num_tokens
+    start = _partial(network, room, num_tokens, half, 0)
+    for place in range(0, size, 64):
+        x = load_floats(room.stream + place)
+        for part in range(network.num_parts):
+            x = x + load_floats(start + size * part + place)
+        store_floats(room.stream + place, x)
+
+
+@inlined
+def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer: Int, part: Int) -> None:
+    """Make one part's share of a layer's attention: its heads' queries, keys and values, and their output."""
+    width, num_heads = network.head_dim, network.num_heads
+    rows, columns = (num_heads + 2 * network.num_key_heads) * width, num_heads * width
+    rows = (rows + 63) // 64 * 64
+    _multiply(
+        network, _places(network, layer, part, QKV), rows, network.hidden_size, room.given, room.given_stride,
+        tokens.count, room.made, room.made_stride,
+    )  # fmt: skip
+    for token in range(tokens.count):
+        _keep(network, cache, room, tokens, layer, part, token)
+    for token in range(tokens.count):
+        out = room.made + room.made_stride * token
+        for head in range(num_heads):
+            _attend(network, cache, room, tokens, layer, part, token, head)
+        _give(network, out, columns, room.inner + room.inner_stride * token, _ONE)
+    _multiply(
+        network, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner, room.inner_stride,
+        tokens.count, _partial(network, room, tokens.count, 0, part), 4 * network.hidden_size,
+    )  # fmt: skip
+
+
+@inlined
+def _keep(network: Network, cache: Cache, room: Room, tokens: Tokens, layer: Int, part: Int, token: Int) -> None:
+    """Turn a token's queries and keys to its position, and write keys and values to the cache."""
+    head_bytes, position = 4 * network.head_dim, load_long(tokens.positions + 8 * token)
+    vectors = room.made + room.made_stride * token
+    gains = network.head_gains + layer * 2 * head_bytes
+    for head in range(network.num_heads):
+        factor = _ONE / np.sqrt(np.float32(network.true_head_dim))
+        _turn(network, vectors + head_bytes * head, gains, position, factor)
+    for head in range(network.num_key_heads):
+        key = vectors + head_bytes * (network.num_heads + head)
+        value = key + head_bytes * network.num_key_heads
+        _turn(network, key, gains + head_bytes, position, _ONE)
+        place = _head_place(network, load_long(tokens.sequences + 8 * token), layer, part, head)
+        keys, values = cache.keys + cache.head_bytes * place, cache.values + cache.head_bytes * place
+        if network.has_byte_cache:
+            scales = 4 * cache.capacity * place
+            store_key_bytes(key, network.head_dim, position, keys, cache.key_scales + scales, room.scratch)
+            store_value_bytes(
+                value, network.head_dim, position, cache.capacity, values, cache.value_scales + scales, room.scratch
+            )
+        else:
+            store_key_floats(key, network.head_dim, position, keys)
+            store_value_floats(value, network.head_dim, position, values)
+
+
+@inlined
+def _head_place(network: Network, sequence: Int, layer: Int, part: Int, head: Int) -> int:
+    """Return the number of a key/value head in a cache."""
+    return ((sequence * network.num_layers + layer) * network.num_parts + part) * network.num_key_heads + head
+
+
+@inlined
+def _turn(network: Network, vector: Int, gains: Int, position: Int, factor: Float) -> None:
+    """Normalise a head where the network does, rotate it (RoPE), and multiply it with a factor."""
+    half = 2 * network.head_dim
+    if network.has_head_norms:
+        mean = sum_of_squares(vector, network.head_dim) / np.float32(network.true_head_dim)
+        factor = factor / np.sqrt(np.float32(mean + network.eps))
+    by, minus = floats(factor), floats(-factor)
+    cosines = network.rotary + position * 2 * half
+    for place in range(0, half, 64):
+        a, b = load_floats(vector + place), load_floats(vector + half + place)
+        if network.has_head_norms:
+            a, b = a * load_floats(gains + place), b * load_floats(gains + half + place)
+        cosine, sine = load_floats(cosines + place), load_floats(cosines + half + place)
+        store_floats(vector + place, multiply_add(b * sine, minus, a * cosine * by))
+        store_floats(vector + half + place, multiply_add(a * sine, by, b * cosine * by))
+
+
+@inlined
+def _attend(
+    network: Network, cache: Cache, room: Room, tokens: Tokens, layer: Int, part: Int, token: Int, head: Int
+) -> None:
+    """Replace a query by what it attends to."""
+    width, length = network.head_dim, load_long(tokens.positions + 8 * token) + 1
+    key_head = head // (network.num_heads // network.num_key_heads)
+    place = _head_place(network, load_long(tokens.sequences + 8 * token), layer, part, key_head)
+    keys, values = cache.keys + cache.head_bytes * place, cache.values + cache.head_bytes * place
+    query = room.made + room.made_stride * token + 4 * width * head
+    if network.has_byte_cache:
+        scales = 4 * cache.capacity * place
+        attend_bytes(
+            query, width, length, cache.capacity, keys, cache.key_scales + scales, values,
+            cache.value_scales + scales, room.scratch, room.scores, query,
+        )  # fmt: skip
+    else:
+        attend_floats(query, width, length, keys, values, room.scores, query)
+
+
+@inlined
+def _mlp(network: Network, room: Room, num_tokens: Int, layer: Int, part: Int) -> None:
+    """Make one part's share of a layer's MLP."""
+    inner = network.inner_size
+    _multiply(
+        network, _places(network, layer, part, GATE_UP), 2 * inner, network.hidden_size, room.given,
+        room.given_stride, num_tokens, room.made, room.made_stride,
+    )  # fmt: skip
+    for token in range(num_tokens):
+        gate = room.made + room.made_stride * token
+        for place in range(0, 4 * inner, 64):
+            x = load_floats(gate + place)
+            minus = floats(np.float32(0)) - x
+            up = load_floats(gate + 4 * inner + place)
+            store_floats(gate + place, x * up / (floats(_ONE) + exponential(minus)))
+        _give(network, gate, inner, room.inner + room.inner_stride * token, _ONE)
+    _multiply(
+        network, _places(network, layer, part, DOWN), network.hidden_size, inner, room.inner, room.inner_stride,
+        num_tokens, _partial(network, room, num_tokens, 1, part), 4 * network.hidden_size,
+    )  # fmt: skip
+
+
+@inlined
+def _head(network: Network, room: Room, tokens: Tokens, part: Int) -> None:
+    """Make one part's share of the logits."""
+    places = network.head_places + 32 * part
+    _multiply(
+        network, places, load_long(places + 24), network.hidden_size,
+        room.given + room.given_stride * tokens.first_scored, room.given_stride, tokens.count - tokens.first_scored,
+        room.logits + 4 * load_long(places + 16), 4 * network.vocab_size,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""Threads that meet without the operating system: two such meetings a layer would cost more than the layer.
+
+A thread counts its arrivals at a place of its own, a cache line from the others', and spins until all have come.
+Between passes workers spin too, for a while: a pass follows another within microseconds while text is made. Who spins
+in vain says that it sleeps, and returns; whoever posts the next pass then sees whom to wake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from stentor.runtime.compiled import Int, inlined
+
+LINE = 8
+"""int64 values from one thread's place to the next: a cache line."""
+_AWAKE, _ASLEEP = 0, 1
+
+
+@intrinsic
+def _publish(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write an int64 that other threads see after all that was written before it."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(values[1], place, ordering="release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def _observe(typing_context: Any, address: Any) -> Any:
+    """Read an int64 that another thread published."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(place, ordering="acquire", align=8)
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def _exchange(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write an int64 and return the one before; all threads agree on the order of such exchanges."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("xchg", place, values[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), code
+
+
+@inlined
+def meet(arrivals: Int, thread: Int, num_threads: Int, meeting: Int) -> None:
+    """Wait until all threads have come to a meeting.
+
+    Args:
+        arrivals: address of int64, `LINE` of them for each thread.
+        thread: which one this is.
+        num_threads: how many there are.
+        meeting: its number, one higher each time.
+    """
+    if num_threads == 1:
+        return
+    _publish(arrivals + 8 * LINE * thread, meeting)
+    for other in range(num_threads):
+        while _observe(arrivals + 8 * LINE * other) < meeting:
+            pass
+
+
+@inlined
+def post(mailbox: Int, job: Int, num_threads: Int) -> int:
+    """Tell all workers of a job; returns which of them sleep, a bit for each thread.
+
+    Args:
+        mailbox: address of int64: the number of the last job, then, `LINE` apart, what each thread does.
+        job: its number.
+        num_threads: workers and whoever posts.
+    """
+    _exchange(mailbox, job)
+    sleeping = 0
+    for thread in range(1, num_threads):
+        if _exchange(mailbox + 8 * LINE * thread, _AWAKE) == _ASLEEP:
+            sleeping |= 1 << thread
+    return sleeping
+
+
+@inlined
+def next_job(mailbox: Int, thread: Int, job: Int, patience: Int) -> int:
+    """Wait for the job after one; returns its number, or that of the last one where this thread is to sleep."""
+    for _ in range(patience):
+        found = _observe(mailbox)
+        if found != job:
+            return found
+    _exchange(mailbox + 8 * LINE * thread, _ASLEEP)
+    found = _observe(mailbox)
+    if found != job:
+        _exchange(mailbox + 8 * LINE * thread, _AWAKE)
+    return found

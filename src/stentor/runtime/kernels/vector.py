@@ -1,0 +1,342 @@
+"""Vectors of 16 numbers as values of compiled code: what a CPU engine needs of them, and no more.
+
+Numba's loops are left to LLVM to vectorize, which never chooses the dot product of bytes that CPUs have for inference,
+and gives no exponential of vectors. Here a `Floats` (16 float32), `Ints` (16 int32) or `Bytes` (64 bytes, four for each
+of 16 lanes) is a type of its own, with arithmetic, loads and stores at addresses. On a CPU with narrower vectors LLVM
+splits them; only `dot` picks an instruction by hand, and gives the same integers without it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+LANES = 16
+_I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_FLOATS, _INTS, _BYTES = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES), ir.VectorType(_I8, 4 * LANES)
+
+
+class _VectorType(types.Type):
+    """A numba type that is one LLVM vector."""
+
+    def __init__(self, name: str, llvm_type: ir.VectorType) -> None:
+        super().__init__(name=name)
+        self.llvm_type = llvm_type
+
+
+FLOATS = _VectorType("Floats", _FLOATS)
+INTS = _VectorType("Ints", _INTS)
+BYTES = _VectorType("Bytes", _BYTES)
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: _VectorType) -> None:
+        super().__init__(dmm, fe_type, fe_type.llvm_type)
+
+
+def has_byte_products() -> bool:
+    """Whether the CPU that numba compiles for multiplies bytes and adds them up in one instruction (AVX512-VNNI)."""
+    return "+avx512vnni" in cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
+
+
+def _operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function that compiled code can call out of one that emits its LLVM code."""
+
+    def make(emit: Callable[..., Any]) -> Any:
+        def typed(typing_context: Any, *given: types.Type) -> Any:
+            def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+                emitted = emit(builder, *values)
+                return context.get_dummy_value() if result is types.void else emitted
+
+            return result(*arguments), code
+
+        typed.__name__, typed.__doc__ = emit.__name__, emit.__doc__
+        # Numba asks for parameters by name, after one for itself: where `emit` has its builder.
+        typed.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]
+        return intrinsic(typed)
+
+    return make
+
+
+def _define(operator_: Callable[..., Any], vector: _VectorType, emit: str) -> None:
+    """Give two vectors of a type an operator, one instruction of the builder."""
+
+    @type_callable(operator_)
+    def typed(context: Any) -> Any:
+        return lambda a, b: vector if a is vector and b is vector else None
+
+    @lower_builtin(operator_, vector, vector)
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return getattr(builder, emit)(*values)
+
+
+for _operator, _emit in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _define(_operator, FLOATS, _emit)
+for _operator, _emit in ((operator.add, "add"), (operator.sub, "sub")):
+    _define(_operator, INTS, _emit)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------
+
+
+@_operation(FLOATS, types.int64)
+def load_floats(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the 16 float32 at an address, which needs no alignment."""
+    return _load(builder, address, _FLOATS)
+
+
+@_operation(types.void, types.int64, FLOATS)
+def store_floats(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
+    """Write 16 float32 to an address."""
+    return builder.store(values, _pointer(builder, address, _FLOATS), align=4)
+
+
+@_operation(BYTES, types.int64)
+def load_bytes(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the 64 bytes at an address."""
+    return _load(builder, address, _BYTES)
+
+
+@_operation(BYTES, types.int64)
+def spread_bytes(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the 4 bytes at an address, in each of the 16 lanes."""
+    return builder.bitcast(_spread(builder, _load(builder, address, _I32), _I32), _BYTES)
+
+
+@_operation(types.void, types.int64, INTS)
+def store_low_bytes(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
+    """Write the lowest byte of each of 16 integers."""
+    narrow = ir.VectorType(_I8, LANES)
+    return builder.store(builder.trunc(values, narrow), _pointer(builder, address, narrow), align=1)
+
+
+@_operation(types.float32, types.int64)
+def load_float(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the float32 at an address."""
+    return builder.load(_pointer(builder, address, _F32), align=4)
+
+
+@_operation(types.void, types.int64, types.float32)
+def store_float(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
+    """Write a float32 to an address."""
+    return builder.store(value, _pointer(builder, address, _F32), align=4)
+
+
+@_operation(types.int32, types.int64)
+def load_int(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the int32 at an address, which needs no alignment."""
+    return builder.load(_pointer(builder, address, _I32), align=1)
+
+
+@_operation(types.void, types.int64, types.int32)
+def store_int(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
+    """Write an int32 to an address, which needs no alignment."""
+    return builder.store(value, _pointer(builder, address, _I32), align=1)
+
+
+@_operation(types.int64, types.int64)
+def load_long(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the int64 at an address."""
+    return builder.load(_pointer(builder, address, _I64), align=8)
+
+
+@_operation(types.void, types.int64, types.int64)
+def store_long(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
+    """Write an int64 to an address."""
+    return builder.store(value, _pointer(builder, address, _I64), align=8)
+
+
+@_operation(types.void, types.int64, types.int64)
+def move_byte(builder: ir.IRBuilder, address: Any, to: Any) -> Any:
+    """Copy a byte from an address to another."""
+    return builder.store(builder.load(_pointer(builder, address, _I8), align=1), _pointer(builder, to, _I8), align=1)
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------
+
+
+@_operation(FLOATS, types.float32)
+def floats(builder: ir.IRBuilder, value: Any) -> Any:
+    """Return a number in all lanes."""
+    return _spread(builder, value, _F32)
+
+
+@_operation(INTS, types.int32)
+def ints(builder: ir.IRBuilder, value: Any) -> Any:
+    """Return an integer in all lanes."""
+    return _spread(builder, value, _I32)
+
+
+@_operation(FLOATS, INTS)
+def to_floats(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return integers as float32."""
+    return builder.sitofp(values, _FLOATS)
+
+
+@_operation(INTS, FLOATS)
+def rounded(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the nearest integers, a half to the even one."""
+    return builder.fptosi(_call(builder, "llvm.rint.v16f32", _FLOATS, values), _INTS)
+
+
+@_operation(INTS, INTS)
+def high_bytes(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return integers without their lowest byte, that is divided by 256."""
+    return builder.lshr(values, ir.Constant(_INTS, [8] * LANES))
+
+
+@_operation(FLOATS, FLOATS, FLOATS, FLOATS)
+def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once."""
+    return _call(builder, "llvm.fma.v16f32", _FLOATS, a, b, c)
+
+
+@_operation(FLOATS, FLOATS, FLOATS)
+def maximum(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    """Return the larger number in each lane; b where either is none."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+@_operation(FLOATS, FLOATS)
+def absolute(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return numbers without their sign."""
+    return _call(builder, "llvm.fabs.v16f32", _FLOATS, values)
+
+
+@_operation(FLOATS, types.int64, FLOATS, FLOATS)
+def first_lanes(builder: ir.IRBuilder, count: Any, values: Any, others: Any) -> Any:
+    """Return the first so many lanes of one vector, and the rest of another."""
+    lanes = ir.Constant(_INTS, list(range(LANES)))
+    is_first = builder.icmp_signed("<", lanes, _spread(builder, builder.trunc(count, _I32), _I32))
+    return builder.select(is_first, values, others)
+
+
+@_operation(FLOATS, FLOATS)
+def exponential(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return e to the power of numbers up to 88, to 2e-7 of the value; numbers below -87 give about 1e-38.
+
+    x = n ln 2 + r: n becomes the exponent's bits, e to the power of r is its Taylor polynomial of degree 6. ln 2 is
+    taken off in two pieces, the first of which has so few digits that n times it is exact (Cody and Waite 1980).
+    """
+    values = builder.select(builder.fcmp_ordered(">", values, _all(-87.3)), values, _all(-87.3))
+    whole = _call(builder, "llvm.rint.v16f32", _FLOATS, builder.fmul(values, _all(1.4426950408889634)))
+    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(-0.693359375), values)
+    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(2.12194440e-4), rest)
+    power = _all(1 / 720)
+    for factorial in (120, 24, 6, 2, 1, 1):
+        power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, rest, _all(1 / factorial))
+    exponent = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(power, _INTS), exponent), _FLOATS)
+
+
+# --- over all lanes --------------------------------------------------------------------------------------------
+
+
+@_operation(types.float32, FLOATS)
+def total(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the sum of all lanes, halves added to each other: the same bits on every CPU."""
+    for half in (8, 4, 2, 1):
+        values = builder.fadd(values, _shuffled(builder, values, [(lane + half) % LANES for lane in range(LANES)]))
+    return builder.extract_element(values, _I32(0))
+
+
+@_operation(types.float32, FLOATS)
+def largest(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the largest lane."""
+    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, values)
+
+
+@_operation(types.int32, INTS)
+def total_of_ints(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the sum of all lanes."""
+    return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
+
+
+# --- products of bytes -----------------------------------------------------------------------------------------
+
+
+@_operation(INTS, INTS, BYTES, BYTES)
+def dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
+    """Return sums, to each of which the four products of its lane are added.
+
+    Args:
+        builder: of the code.
+        sums: 16 integers.
+        weights: unsigned bytes, 0 to 255.
+        activations: signed bytes, -128 to 127.
+    """
+    if has_byte_products():
+        arguments = (sums, *(builder.bitcast(values, _INTS) for values in (weights, activations)))
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS, *arguments)
+    return emit_portable_dot(builder, sums, weights, activations)
+
+
+@_operation(INTS, INTS, BYTES, BYTES)
+def portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
+    """Return what `dot` does, from instructions that every CPU has."""
+    return emit_portable_dot(builder, sums, weights, activations)
+
+
+def emit_portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
+    """Widen to 32 bits, multiply, and add up every fourth; LLVM finds the pairwise instructions that there are."""
+    wide = ir.VectorType(_I32, 4 * LANES)
+    products = builder.mul(builder.zext(weights, wide), builder.sext(activations, wide))
+    for place in range(4):
+        sums = builder.add(sums, _shuffled(builder, products, [4 * lane + place for lane in range(LANES)]))
+    return sums
+
+
+@_operation(BYTES, BYTES)
+def low_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the lower four bits of each byte."""
+    return builder.and_(values, ir.Constant(_BYTES, [15] * 4 * LANES))
+
+
+@_operation(BYTES, BYTES)
+def high_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return the upper four bits of each byte."""
+    return builder.lshr(values, ir.Constant(_BYTES, [4] * 4 * LANES))
+
+
+# --- LLVM ------------------------------------------------------------------------------------------------------
+
+
+def _pointer(builder: ir.IRBuilder, address: Any, to: ir.Type) -> Any:
+    return builder.inttoptr(address, to.as_pointer())
+
+
+def _load(builder: ir.IRBuilder, address: Any, what: ir.Type) -> Any:
+    return builder.load(_pointer(builder, address, what), align=1 if what is not _FLOATS else 4)
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+    function_type = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(builder.module.declare_intrinsic(name, (), function_type), values)
+
+
+def _spread(builder: ir.IRBuilder, value: Any, scalar: ir.Type) -> Any:
+    vector = builder.insert_element(ir.Constant(ir.VectorType(scalar, LANES), ir.Undefined), value, _I32(0))
+    return _shuffled(builder, vector, [0] * LANES)
+
+
+def _shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
+    return builder.shuffle_vector(values, ir.Constant(values.type, ir.Undefined), mask)
+
+
+def _all(value: float) -> ir.Constant:
+    return ir.Constant(_FLOATS, [float(np.float32(value))] * LANES)
