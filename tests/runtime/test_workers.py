@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 
@@ -20,7 +21,7 @@ class Server:
         self.returns = 0
 
     def __call__(self, mailbox: int, thread: int, num_threads: int, job: int, patience: int) -> int:
-        box = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64 * (LINE * num_threads)).from_address(mailbox))
+        box = np.ctypeslib.as_array((ctypes.c_int64 * (LINE * num_threads)).from_address(mailbox))
         deadline = time.monotonic() + 0.02
         while time.monotonic() < deadline:
             if box[0] != job:
@@ -71,7 +72,10 @@ def test_without_servers_a_post_is_nothing():
 
 def test_closing_ends_threads_that_sleep():
     workers = Workers([Server()])
+    before = set(threading.enumerate())
     workers.post(1, 0, 0)
+    started = set(threading.enumerate()) - before
+    assert started
     time.sleep(0.06)
     workers.close()
-    assert not any(thread.name.startswith("stentor-") and thread.is_alive() for thread in threading.enumerate())
+    assert not any(thread.is_alive() for thread in started)

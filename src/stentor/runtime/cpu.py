@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stentor.model.config import ModelConfig
 from stentor.runtime.kernels.attention import CHUNK
 from stentor.runtime.kernels.products import HEAD
-from stentor.runtime.kernels.step import Cache, Network, Room, Tokens, run_pass, serve
+from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
+from stentor.runtime.kernels.step import run_pass, serve
 from stentor.runtime.kernels.threads import LINE
 from stentor.runtime.packing import pack
 from stentor.runtime.workers import Workers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stentor.model.config import ModelConfig
 from stentor.runtime.kernels.products import PANEL_ROWS
-from stentor.runtime.kernels.step import Network
+from stentor.runtime.kernels.records import Network
 
 MAX_PARTS = 4
 """More threads than this gain nothing on models that fit a cache."""

@@ -71,9 +71,9 @@ def byte_product(matrix_RC: np.ndarray, x_KC: np.ndarray) -> np.ndarray:
     panels, data = byte_panels(whole_RC), np.stack([activations(x_C) for x_C in x_KC])
     out = np.zeros((len(x_KC), len(matrix_RC)), dtype=np.float32)
     multiply_bytes(
-        *(panels.ctypes.data, scales_R.ctypes.data, *matrix_RC.shape, data.ctypes.data, data.strides[0]),
-        *(len(x_KC), out.ctypes.data, out.strides[0]),
-    )
+        panels.ctypes.data, scales_R.ctypes.data, matrix_RC.shape[0], matrix_RC.shape[1], data.ctypes.data,
+        data.strides[0], len(x_KC), out.ctypes.data, out.strides[0],
+    )  # fmt: skip
     return out
 
 
@@ -107,9 +107,9 @@ def float_product(matrix_RC: np.ndarray, x_KC: np.ndarray) -> np.ndarray:
     data[:, HEAD:] = x_KC.view(np.uint8)
     out = np.zeros((len(x_KC), len(matrix_RC)), dtype=np.float32)
     multiply_floats(
-        *(panels.ctypes.data, *matrix_RC.shape, data.ctypes.data, data.strides[0], len(x_KC)),
-        *(out.ctypes.data, out.strides[0]),
-    )
+        panels.ctypes.data, matrix_RC.shape[0], matrix_RC.shape[1], data.ctypes.data, data.strides[0], len(x_KC),
+        out.ctypes.data, out.strides[0],
+    )  # fmt: skip
     return out
 
 

@@ -5,14 +5,10 @@ A part ends in a sum that is added to the stream together with the others', alwa
 is the same whatever the number of threads, and they meet twice a layer only. Tokens may be those of a prompt, one, or
 one of each of several sequences: a token's result depends on its own sequence alone.
 
-Records of plain integers go in, sizes and addresses of arrays that the caller holds: nothing is checked here, and no
-reference counted.
-Shapes: P parts, K tokens of a pass, S sequences, L layers, D hidden, H head dim (as padded by `packing`).
+Shapes are those of `records`.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +22,7 @@ from stentor.runtime.kernels.attention import (
     store_value_floats,
 )
 from stentor.runtime.kernels.products import HEAD, multiply_bytes, multiply_floats, quantize, sum_of_squares
+from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
 from stentor.runtime.kernels.vector import (
     exponential,
@@ -40,118 +37,6 @@ from stentor.runtime.kernels.vector import (
 QKV, OUT, GATE_UP, DOWN = range(4)
 """Kinds of matrices of a part, in the order of `Network.places`."""
 _ONE = np.float32(1)
-
-
-class Network(NamedTuple):
-    """A network as kernels see it.
-
-    Attributes:
-        num_layers: L.
-        num_parts: P.
-        hidden_size: D, padded to 64.
-        true_hidden_size: over which squares are averaged.
-        num_heads: query heads of a part.
-        num_key_heads: key/value heads of a part.
-        head_dim: H, each half padded to 16.
-        true_head_dim: see above.
-        inner_size: of a part's MLP, padded to 64.
-        vocab_size: rows of the head, padded to 64 for each part.
-        has_head_norms: whether queries and keys are normalised.
-        is_bytes: whether weights are bytes with a scale for each row, or float32.
-        has_byte_cache: whether keys and values are.
-        eps: of the norms.
-        embedding: float32 [V, D].
-        panels: all weights.
-        row_scales: float32, of all rows.
-        places: int64 [L, P, 4, 2]: where a matrix begins in `panels`, in bytes, and its rows in `row_scales`.
-        head_places: int64 [P, 4]: the same for a part's rows of the head; where they begin in the logits; how many.
-        head_gains: float32 [L, 2, H].
-        rotary: float32 [positions, 2, H / 2], cosines and sines.
-    """
-
-    num_layers: int
-    num_parts: int
-    hidden_size: int
-    true_hidden_size: int
-    num_heads: int
-    num_key_heads: int
-    head_dim: int
-    true_head_dim: int
-    inner_size: int
-    vocab_size: int
-    has_head_norms: bool
-    is_bytes: bool
-    has_byte_cache: bool
-    eps: np.float32
-    embedding: int
-    panels: int
-    row_scales: int
-    places: int
-    head_places: int
-    head_gains: int
-    rotary: int
-
-
-class Cache(NamedTuple):
-    """Keys and values of several sequences; `attention` says how those of a head lie.
-
-    Attributes:
-        capacity: positions of each sequence, a multiple of 16.
-        head_bytes: of the keys of one head, and of its values.
-        keys: [S, L, P, key heads of a part] heads.
-        values: the same.
-        key_scales: float32 [S, L, P, key heads of a part, positions].
-        value_scales: the same.
-    """
-
-    capacity: int
-    head_bytes: int
-    keys: int
-    values: int
-    key_scales: int
-    value_scales: int
-
-
-class Room(NamedTuple):
-    """What a pass writes to. Strides are bytes from one token to the next.
-
-    Attributes:
-        stream: float32 [K, D], the sum of all that layers added; a thread's own.
-        given: activations of the stream as products see them; a thread's own.
-        made: what products give; a thread's own.
-        inner: activations within a part; a thread's own.
-        scratch: room for attention's bytes; a thread's own.
-        scores: float32 [positions]; a thread's own.
-        partial: float32 [2, P, K, D], of all threads.
-        logits: float32 [K, V], of all threads.
-        arrivals: see `threads`.
-        given_stride: of `given`.
-        made_stride: of `made`.
-        inner_stride: of `inner`.
-    """
-
-    stream: int
-    given: int
-    made: int
-    inner: int
-    scratch: int
-    scores: int
-    partial: int
-    logits: int
-    arrivals: int
-    given_stride: int
-    made_stride: int
-    inner_stride: int
-
-
-class Tokens(NamedTuple):
-    """What a pass reads: addresses of int64 [K], how many there are, and from which on logits are wanted."""
-
-    ids: int
-    sequences: int
-    positions: int
-    count: int
-    first_scored: int
 
 
 @kernel
@@ -170,26 +55,26 @@ def run_pass(
         meeting: the number of the last meeting of the pass before.
     """
     row_bytes = 4 * network.hidden_size
-    for token in range(tokens.count):
+    for token in range(tokens.num_tokens):
         _copy(
             network.embedding + load_long(tokens.ids + 8 * token) * row_bytes,
             room.stream + token * row_bytes,
             row_bytes,
         )
     for layer in range(network.num_layers):
-        _normalize(network, room, tokens.count)
+        _normalize(network, room, tokens.num_tokens)
         for part in range(thread, network.num_parts, num_threads):
             _attention(network, cache, room, tokens, layer, part)
         meeting += 1
         meet(room.arrivals, thread, num_threads, meeting)
-        _add_parts(network, room, tokens.count, 0)
-        _normalize(network, room, tokens.count)
+        _add_parts(network, room, tokens.num_tokens, 0)
+        _normalize(network, room, tokens.num_tokens)
         for part in range(thread, network.num_parts, num_threads):
-            _mlp(network, room, tokens.count, layer, part)
+            _mlp(network, room, tokens.num_tokens, layer, part)
         meeting += 1
         meet(room.arrivals, thread, num_threads, meeting)
-        _add_parts(network, room, tokens.count, 1)
-    _normalize(network, room, tokens.count)
+        _add_parts(network, room, tokens.num_tokens, 1)
+    _normalize(network, room, tokens.num_tokens)
     for part in range(thread, network.num_parts, num_threads):
         _head(network, room, tokens, part)
     meeting += 1
@@ -305,18 +190,18 @@ def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer
     rows = (rows + 63) // 64 * 64
     _multiply(
         network, _places(network, layer, part, QKV), rows, network.hidden_size, room.given, room.given_stride,
-        tokens.count, room.made, room.made_stride,
+        tokens.num_tokens, room.made, room.made_stride,
     )  # fmt: skip
-    for token in range(tokens.count):
+    for token in range(tokens.num_tokens):
         _keep(network, cache, room, tokens, layer, part, token)
-    for token in range(tokens.count):
+    for token in range(tokens.num_tokens):
         out = room.made + room.made_stride * token
         for head in range(num_heads):
             _attend(network, cache, room, tokens, layer, part, token, head)
         _give(network, out, columns, room.inner + room.inner_stride * token, _ONE)
     _multiply(
         network, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner, room.inner_stride,
-        tokens.count, _partial(network, room, tokens.count, 0, part), 4 * network.hidden_size,
+        tokens.num_tokens, _partial(network, room, tokens.num_tokens, 0, part), 4 * network.hidden_size,
     )  # fmt: skip
 
 
@@ -415,9 +300,8 @@ def _mlp(network: Network, room: Room, num_tokens: Int, layer: Int, part: Int) -
 @inlined
 def _head(network: Network, room: Room, tokens: Tokens, part: Int) -> None:
     """Make one part's share of the logits."""
-    places = network.head_places + 32 * part
+    places, first = network.head_places + 32 * part, tokens.first_scored
     _multiply(
-        network, places, load_long(places + 24), network.hidden_size,
-        room.given + room.given_stride * tokens.first_scored, room.given_stride, tokens.count - tokens.first_scored,
-        room.logits + 4 * load_long(places + 16), 4 * network.vocab_size,
+        network, places, load_long(places + 24), network.hidden_size, room.given + room.given_stride * first,
+        room.given_stride, tokens.num_tokens - first, room.logits + 4 * load_long(places + 16), 4 * network.vocab_size,
     )  # fmt: skip

@@ -20,8 +20,7 @@ LINE = 8
 _AWAKE, _ASLEEP = 0, 1
 
 
-@intrinsic
-def _publish(typing_context: Any, address: Any, value: Any) -> Any:
+def _emit_publish(typing_context: Any, address: Any, value: Any) -> Any:
     """Write an int64 that other threads see after all that was written before it."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -32,8 +31,7 @@ def _publish(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
-@intrinsic
-def _observe(typing_context: Any, address: Any) -> Any:
+def _emit_observe(typing_context: Any, address: Any) -> Any:
     """Read an int64 that another thread published."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -43,8 +41,7 @@ def _observe(typing_context: Any, address: Any) -> Any:
     return types.int64(types.int64), code
 
 
-@intrinsic
-def _exchange(typing_context: Any, address: Any, value: Any) -> Any:
+def _emit_exchange(typing_context: Any, address: Any, value: Any) -> Any:
     """Write an int64 and return the one before; all threads agree on the order of such exchanges."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -52,6 +49,11 @@ def _exchange(typing_context: Any, address: Any, value: Any) -> Any:
         return builder.atomic_rmw("xchg", place, values[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), code
+
+
+_publish: Any = intrinsic(_emit_publish)
+_observe: Any = intrinsic(_emit_observe)
+_exchange: Any = intrinsic(_emit_exchange)
 
 
 @inlined
