@@ -30,7 +30,7 @@ class Sampling:
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the likeliest tokens that hold this much probability together; 1 keeps all.
         min_p: keep tokens at least this likely relative to the likeliest; 0 keeps all.
-        typical_p: keep the tokens with the least unusual surprise that hold this much together; 1 keeps all.
+        typical_p: keep the tokens whose surprise is nearest to the expected, that hold this much together; 1 keeps all.
         repetition_penalty: divides positive and multiplies negative logits of tokens already seen; 1 is none.
         presence_penalty: taken from the logit of every token drawn before; the prompt does not count. 0 is none.
         frequency_penalty: taken from it once for each time that it was drawn; 0 is none.
