@@ -69,7 +69,14 @@ def test_keys_too_close_to_be_divided(top_p, spread):
 def test_sums_and_maxima_of_any_length(size):
     values = np.random.default_rng(size).normal(size=size)
     assert sampling_kernels._sum(values) == pytest.approx(values.sum(), rel=1e-12, abs=1e-12)
-    assert sampling_kernels._highest(values) == values.max()
+    assert sampling_kernels._highest(values, 0, size) == values.max()
+    assert sampling_kernels._highest(values, size // 3, size) == values[size // 3 :].max()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 300), st.data())
+def test_enough_values_reach_the_lowest_of_maxima(seed, size, data):
+    values, count = np.random.default_rng(seed).normal(size=size), data.draw(st.integers(1, size))
+    assert (values >= sampling_kernels._lowest_of_maxima(values, count)).sum() >= count
 
 
 def test_exp_is_exact_to_the_last_places():

@@ -57,9 +57,13 @@ def penalize(
     for index in range(num_seen):
         token_id = seen_ids[index]
         score = scores_V[token_id]
-        score = score / repetition if score > 0 else score * repetition
-        count = output_counts_V[token_id]
-        scores_V[token_id] = score - frequency * count - (presence if count else 0.0)
+        divided, multiplied = score / repetition, score * repetition  # both: a branch would be guessed wrong often
+        scores_V[token_id] = divided if score > 0 else multiplied
+    if presence != 0 or frequency != 0:
+        for index in range(num_seen):
+            count = output_counts_V[seen_ids[index]]
+            if count:
+                scores_V[seen_ids[index]] -= frequency * count + presence
     if forbidden_id >= 0:
         scores_V[forbidden_id] = -np.inf
 
@@ -69,17 +73,21 @@ def fill_probs(
     scores_V: Floats, temperature: float, top_k: int, top_p: float, min_p: float, typical_p: float, probs_V: Floats
 ) -> bool:
     """Fill in the probabilities of the tokens that the settings keep; False where no token may be drawn."""
-    highest = _highest(scores_V)
+    highest = _highest(scores_V, 0, scores_V.size)
     if highest == -np.inf:
         return False
     if temperature == 0:
+        first = 0
+        while scores_V[first] < highest:
+            first += 1
         probs_V[:] = 0
-        probs_V[np.argmax(scores_V)] = 1
+        probs_V[first] = 1
         return True
     _weigh(scores_V, highest, 1 / temperature, probs_V)
     lowest = highest - NO_WEIGHT * temperature
     if 0 < top_k < scores_V.size:
-        border, _ = _border(scores_V, np.ones(scores_V.size), float(top_k), lowest)
+        floor = _lowest_of_maxima(scores_V, top_k)
+        border, _ = _border(scores_V, np.ones(scores_V.size), float(top_k), max(floor, lowest))
         _keep_above(scores_V, probs_V, border, scores_V.size)
     if top_p < 1:
         total = _sum(probs_V)
@@ -143,18 +151,27 @@ def _weigh(scores_V: Floats, highest: float, inverse_temperature: float, weights
 
 
 @kernel
-def _highest(values: Floats) -> float:
-    """Return the maximum; four chains of comparisons do not wait for each other."""
+def _highest(values: Floats, start: int, stop: int) -> float:
+    """Return the maximum of a stretch; four chains of comparisons do not wait for each other."""
     a = b = c = d = -np.inf
-    whole = values.size & ~3
-    for index in range(0, whole, 4):
+    whole = stop - (stop - start) % 4
+    for index in range(start, whole, 4):
         a = values[index] if values[index] > a else a
         b = values[index + 1] if values[index + 1] > b else b
         c = values[index + 2] if values[index + 2] > c else c
         d = values[index + 3] if values[index + 3] > d else d
-    for index in range(whole, values.size):
+    for index in range(whole, stop):
         a = values[index] if values[index] > a else a
     return max(max(a, b), max(c, d))
+
+
+@kernel
+def _lowest_of_maxima(values: Floats, count: int) -> float:
+    """Return a number that at least `count` values reach: the lowest of the maxima of so many stretches."""
+    lowest, size = np.inf, values.size // count
+    for start in range(0, count * size, size):
+        lowest = min(lowest, _highest(values, start, start + size))
+    return lowest
 
 
 @kernel
@@ -255,19 +272,17 @@ def _keep_typical(
     """Keep the tokens whose surprise is nearest to the expected one."""
     total = _sum(weights_V)
     log_total = math.log(total)
-    surprises_V = np.empty(scores_V.size)
-    entropy = 0.0
+    surprises_V, shares_V = np.empty(scores_V.size), np.empty(scores_V.size)
     for token_id in range(scores_V.size):
-        surprises_V[token_id] = log_total - (scores_V[token_id] - highest) * inverse_temperature
-        if weights_V[token_id] > 0:
-            entropy += weights_V[token_id] / total * surprises_V[token_id]
-    keys_V = np.full(scores_V.size, -np.inf)
-    mean_distance = 0.0
+        x = (scores_V[token_id] - highest) * inverse_temperature
+        surprises_V[token_id] = log_total - max(x, -NO_WEIGHT)
+        shares_V[token_id] = weights_V[token_id] * surprises_V[token_id]
+    entropy = _sum(shares_V) / total
+    keys_V = np.empty(scores_V.size)
     for token_id in range(scores_V.size):
-        if weights_V[token_id] > 0:
-            keys_V[token_id] = -abs(surprises_V[token_id] - entropy)
-            mean_distance -= weights_V[token_id] / total * keys_V[token_id]
+        keys_V[token_id] = -abs(surprises_V[token_id] - entropy)
+        shares_V[token_id] = weights_V[token_id] * keys_V[token_id]
     # Markov's inequality: tokens farther away than this hold at most 1 - typical_p; doubled, rounding cannot matter.
-    floor = -2 * mean_distance / (1 - typical_p)
+    floor = 2 * _sum(shares_V) / total / (1 - typical_p)
     border, _ = _border(keys_V, weights_V, typical_p * total, floor)
     _keep_above(keys_V, weights_V, border, scores_V.size)
