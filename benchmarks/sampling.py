@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def ours(logits: np.ndarray, sampling: Sampling, prompt_ids: list[int]) -> Calla
     return work
 
 
-def processors_of(sampling: Sampling) -> LogitsProcessorList:
+def processors_of(sampling: Sampling) -> Any:
     """Return what transformers' `generate` makes of these settings."""
     processors = LogitsProcessorList()
     if sampling.repetition_penalty != 1:

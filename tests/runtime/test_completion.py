@@ -47,7 +47,7 @@ def test_a_record_of_tokens_alone_computes_nothing():
 
 
 def test_a_scored_token_is_a_pair():
-    assert likeliest(np.log([0.25, 0.75]), 1) == [ScoredToken(1, pytest.approx(np.log(0.75)))]
+    assert likeliest(np.array([-2.0, -0.5]), 1) == [ScoredToken(token_id=1, log_prob=-0.5)] == [(1, -0.5)]
 
 
 def test_a_negative_number_of_alternatives_is_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -56,8 +58,8 @@ def test_temperature_zero_is_greedy_and_takes_the_first_of_equals(seed, vocab_si
 def test_keys_too_close_to_be_divided(top_p, spread):
     """Their mean is rounded to one of them, and in float64 all their weights are 1."""
     logits_V = 1e-9 + spread * np.random.default_rng(3).permutation(1000)
-    neutral = {"temperature": 1, "repetition_penalty": 1}
-    for sampling in (Sampling(top_p=top_p, **neutral), Sampling(top_k=77, top_p=1, **neutral)):
+    neutral = Sampling(temperature=1, top_p=1, repetition_penalty=1)
+    for sampling in (dataclasses.replace(neutral, top_p=top_p), dataclasses.replace(neutral, top_k=77)):
         probs_V = distribution(logits_V, state_of(sampling, [0], [], 1000))
         expected_V = reference_distribution(logits_V, sampling, prompt_ids=[0], output_ids=[], eos_token_id=EOS)
         assert abs(int((probs_V > 0).sum()) - int((expected_V > 0).sum())) <= 1
@@ -91,7 +93,8 @@ def test_exp_is_exact_to_the_last_places():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=50), st.integers(0, 100), st.booleans())
 def test_the_border_is_where_a_sorted_sum_reaches_what_is_wanted(keys, percent, by_count):
     keys_V = np.array(keys * 3, np.float64)
-    masses_V = np.ones(keys_V.size) if by_count else np.random.default_rng(len(keys)).integers(1, 9, keys_V.size) * 1.0
+    weights_V = np.random.default_rng(len(keys)).integers(1, 9, keys_V.size)
+    masses_V = np.ones(keys_V.size) if by_count else weights_V.astype(np.float64)
     wanted = max(1.0, np.floor(masses_V.sum() * percent / 100))
     order = np.argsort(-keys_V, kind="stable")
     last = int(np.searchsorted(np.cumsum(masses_V[order]), wanted))

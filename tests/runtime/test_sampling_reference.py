@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from sampling_cases import EOS, assert_equal_but_for_ties, assume_no_border_is_touched, cases, state_of
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -16,7 +18,7 @@ from stentor.runtime.sampling_reference import keep_min_p, keep_top_k, keep_top_
 
 
 @pytest.fixture(scope="module")
-def theirs() -> LlamaForCausalLM:
+def theirs() -> Any:
     """Return a model that puts its processors into transformers' own order; its weights do not matter."""
     return LlamaForCausalLM(
         LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
@@ -24,7 +26,7 @@ def theirs() -> LlamaForCausalLM:
 
 
 def transformers_probs(
-    model: LlamaForCausalLM, logits_V: np.ndarray, sampling: Sampling, prompt_ids: list[int], output_ids: list[int]
+    model: Any, logits_V: np.ndarray, sampling: Sampling, prompt_ids: list[int], output_ids: list[int]
 ) -> np.ndarray:
     config = GenerationConfig(
         do_sample=True,
@@ -48,7 +50,30 @@ def transformers_probs(
 @given(case=cases())
 def test_both_distributions_equal_transformers(theirs, case):
     logits_V, sampling, prompt_ids, output_ids = case
-    sampling = without_output_penalties(sampling)
+    compare_with_transformers(theirs, logits_V, without_output_penalties(sampling), prompt_ids, output_ids)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_every_setting_at_once_equals_transformers(theirs, seed):
+    """None is neutral, so that a change of their order shows."""
+    generator = np.random.default_rng(seed)
+    sampling = Sampling(
+        temperature=generator.uniform(0.7, 2),
+        top_k=int(generator.integers(10, 50)),
+        top_p=generator.uniform(0.6, 0.99),
+        min_p=generator.uniform(0.01, 0.3),
+        typical_p=generator.uniform(0.3, 0.95),
+        repetition_penalty=generator.uniform(1.1, 2),
+        logit_bias={int(token_id): 1.5 for token_id in generator.integers(0, 60, 9)},
+        min_new_tokens=int(generator.integers(0, 20)),
+    )
+    prompt_ids, output_ids = generator.integers(0, 60, (2, 10)).tolist()
+    compare_with_transformers(theirs, generator.normal(size=60) * 2, sampling, prompt_ids, output_ids)
+
+
+def compare_with_transformers(
+    theirs: Any, logits_V: np.ndarray, sampling: Sampling, prompt_ids: list[int], output_ids: list[int]
+) -> None:
     sequence = {"prompt_ids": prompt_ids, "output_ids": output_ids}
 
     def probs_of(sampling: Sampling) -> np.ndarray:

@@ -57,8 +57,9 @@ def penalize(
     for index in range(num_seen):
         token_id = seen_ids[index]
         score = scores_V[token_id]
-        divided, multiplied = score / repetition, score * repetition  # both: a branch would be guessed wrong often
-        scores_V[token_id] = divided if score > 0 else multiplied
+        # The lower of the two for a penalty above 1: asking for the sign is a branch that is often guessed wrong.
+        divided, multiplied = score / repetition, score * repetition
+        scores_V[token_id] = min(divided, multiplied) if repetition > 1 else max(divided, multiplied)
     if presence != 0 or frequency != 0:
         for index in range(num_seen):
             count = output_counts_V[seen_ids[index]]
@@ -241,10 +242,12 @@ def _divide(keys: Floats, masses: Floats, upper_keys: Floats, upper_masses: Floa
 
 @kernel
 def _border_of_few(keys: Floats, masses: Floats, wanted: float) -> tuple[float, Int]:
-    cumulative, border, num_kept = 0.0, np.inf, 0
-    for index in np.argsort(-keys, kind="mergesort"):
+    cumulative, border, num_kept = 0.0, math.inf, 0
+    order = np.argsort(-keys, kind="mergesort")
+    for rank in range(order.size):
+        index = order[rank]
         num_kept = num_kept + 1 if keys[index] == border else 1
-        border = keys[index]
+        border = float(keys[index])
         cumulative += masses[index]
         if cumulative >= wanted:
             break
