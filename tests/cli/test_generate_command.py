@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -10,8 +11,21 @@ import sys
 import pytest
 
 import stentor
+from stentor.runtime.engine import LanguageModel
+from stentor.runtime.sampling import Sampling
 
 PROMPT = "A cat saw"
+SETTINGS = {
+    "min_new_tokens": 3,
+    "temperature": 0.5,
+    "top_k": 7,
+    "top_p": 0.9,
+    "min_p": 0.01,
+    "typical_p": 0.95,
+    "repetition_penalty": 1.5,
+    "presence_penalty": 0.25,
+    "frequency_penalty": -0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +40,58 @@ def test_stdout_is_the_continuation_and_nothing_else(cli, world, model):
 
 
 def test_settings_reach_the_model(cli, world, model):
-    settings = {"temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.5}
-    options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
-    outcome = cli("generate", PROMPT, "--model", world.run, *options, "--stop", ".", "--stop", " the")
-    assert outcome.out == model.generate(PROMPT, stop=[".", " the"], **settings) + "\n"
+    options = [part for name, value in SETTINGS.items() for part in (f"--{name.replace('_', '-')}", value)]
+    flags = ["--stop", ".", "--stop", " the", "--logit-bias", "7=2.5", "--logit-bias", "%=-inf", "--ignore-eos"]
+    outcome = cli("generate", PROMPT, "--model", world.run, *options, *flags)
+    biases = {7: 2.5, **{token_id: float("-inf") for token_id in model.tokenizer.encode("%")}}
+    expected = model.generate(PROMPT, stop=[".", " the"], logit_bias=biases, ignore_eos=True, **SETTINGS)
+    assert outcome.out == expected + "\n"
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "ignore_eos", "logit_bias"])
+def test_each_setting_reaches_the_model(cli, world, monkeypatch, name):
+    """Each alone: in a text that several change together, one that is left out may not show."""
+    seen = {}
+    monkeypatch.setattr(LanguageModel, "stream", lambda self, prompt, stats, **options: seen.update(options) or [])
+    value = {**SETTINGS, "logit_bias": "7=2.5"}.get(name)
+    cli("generate", PROMPT, "--model", world.run, f"--{name.replace('_', '-')}", *([] if value is None else [value]))
+    assert seen.pop(name) == {**SETTINGS, "logit_bias": {7: 2.5}, "ignore_eos": True}[name]
+    defaults = {field.name: getattr(Sampling(), field.name) for field in dataclasses.fields(Sampling)}
+    assert seen == {key: {**defaults, "max_new_tokens": 50, "stop": (), "seed": 0}[key] for key in seen}
+    assert {name, *seen} >= {*defaults}
 
 
 def test_json_holds_the_text_and_what_it_cost(cli, world, model):
     value = cli("generate", PROMPT, "--model", world.run, "--max-new-tokens", 9, "--temperature", 0, "--json").value
-    assert value["text"] == model.generate(PROMPT, max_new_tokens=9, temperature=0)
-    assert (value["num_prompt_tokens"], value["num_new_tokens"]) == (len(model.tokenizer.encode(PROMPT)), 9)
-    assert value["finish_reason"] == "max_new_tokens"
-    assert value["tokens_per_second"] > 0
-    assert value["prefill_seconds"] > 0
-    assert value["decode_seconds"] > 0
+    (completion,) = value["completions"]
+    assert completion["text"] == model.generate(PROMPT, max_new_tokens=9, temperature=0)
+    assert (completion["num_prompt_tokens"], completion["num_new_tokens"]) == (len(model.tokenizer.encode(PROMPT)), 9)
+    assert len(completion["token_ids"]) == 9
+    assert completion["finish_reason"] == "max_new_tokens"
+    assert completion["tokens_per_second"] > 0
+    assert completion["prefill_seconds"] > 0
+    assert completion["decode_seconds"] > 0
+    assert "log_probs" not in completion
+
+
+def test_json_holds_several_continuations_with_log_probabilities(cli, world, model):
+    options = ["--max-new-tokens", 6, "--seed", 4, "--n", 3, "--logprobs", 5, "--json"]
+    value = cli("generate", PROMPT, "--model", world.run, *options).value
+    expected = model.complete(PROMPT, n=3, logprobs=5, max_new_tokens=6, seed=4)
+    for ours, completion in zip(value["completions"], expected, strict=True):
+        assert (ours["text"], ours["token_ids"]) == (completion.text, completion.token_ids)
+        assert ours["log_probs"] == completion.log_probs
+        for top, tokens in zip(ours["top_alternatives"], completion.top_alternatives, strict=True):
+            assert [(token["token_id"], token["log_prob"]) for token in top] == tokens
+            texts = [model.tokenizer.token_bytes(token.token_id).decode(errors="replace") for token in tokens]
+            assert [token["text"] for token in top] == texts
+
+
+def test_several_continuations_have_a_line_between_them(cli, world, model):
+    outcome = cli("generate", PROMPT, "--model", world.run, "--max-new-tokens", 6, "--n", 3, "--stats")
+    texts = [completion.text for completion in model.complete(PROMPT, n=3, max_new_tokens=6)]
+    assert outcome.out == "\n---\n".join(texts) + "\n"
+    assert outcome.err.count("6 tokens in ") == 3
 
 
 def test_stats_are_on_stderr(cli, world):
@@ -76,11 +128,22 @@ def test_a_prompt_that_is_no_text_is_read_as_the_tokenizer_reads_it(cli, world, 
         (["--min-p", "2"], "min_p is 2"),
         (["--repetition-penalty", "0"], "repetition_penalty is 0"),
         (["--seed", "-1"], "seed is -1"),
+        (["--typical-p", "0"], "typical_p is 0"),
+        (["--presence-penalty", "101"], "presence_penalty is 101"),
+        (["--frequency-penalty", "nan"], "frequency_penalty is nan"),
+        (["--min-new-tokens", "51"], "min_new_tokens is 51, more than max_new_tokens"),
+        (["--logit-bias", "99999=1"], "the token id 99999 is outside the vocabulary"),
+        (["--logit-bias", "5=inf"], "logit_bias of token 5 is inf"),
+        (["--n", "0"], "n is 0"),
     ],
 )
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 def test_settings_out_of_range_are_refused(cli, world, options, said, flag):
     cli("generate", PROMPT, "--model", world.run, *options, *flag).fails(3, said, "fix: ")
+
+
+def test_log_probabilities_beside_plain_text_are_refused(cli, world):
+    cli("generate", PROMPT, "--model", world.run, "--logprobs", 2).fails(2, "--logprobs", "fix: add --json")
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(cli, world, model):

@@ -19,6 +19,7 @@ from stentor.model.names import to_hugging_face
 from stentor.runtime.engine import GenerationStats, LanguageModel, load
 
 PROMPT = "The people who were"
+ANYTHING_GOES = {"temperature": 50, "top_p": 1, "repetition_penalty": 1}
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +149,12 @@ def test_an_empty_prompt_starts_a_document(model):
 
 def test_padding_rows_are_never_drawn(model, tiny_tokenizer):
     ids = [
-        token_id for seed in range(3) for token_id in model._new_ids([5], 31, _anything_goes(), seed, GenerationStats())
+        token_id
+        for seed in range(3)
+        for completion in model.complete("", n=2, max_new_tokens=31, seed=seed, **ANYTHING_GOES)
+        for token_id in completion.token_ids
     ]
     assert max(ids) < tiny_tokenizer.vocab_size
-
-
-def _anything_goes():
-    from stentor.runtime.sampling import Sampling
-
-    return Sampling(temperature=50, top_p=1, repetition_penalty=1)
 
 
 @pytest.mark.parametrize("text", ["", "Who", PROMPT * 9])
@@ -197,9 +195,9 @@ def monster(network, tiny_tokenmonster) -> LanguageModel:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_continuation_is_what_it_adds_to_the_prompt(monster, prompt, seed):
     prompt_ids = monster.tokenizer.encode(prompt) or [monster.tokenizer.eos_token_id]
-    ids = list(monster._new_ids(prompt_ids, 20, _anything_goes(), seed, GenerationStats()))
-    text = monster.generate(prompt, max_new_tokens=20, seed=seed, temperature=50, top_p=1, repetition_penalty=1)
-    assert monster.tokenizer.decode(prompt_ids) + text == monster.tokenizer.decode([*prompt_ids, *ids])
+    for completion in monster.complete(prompt, n=2, max_new_tokens=20, seed=seed, **ANYTHING_GOES):
+        whole = monster.tokenizer.decode([*prompt_ids, *completion.token_ids])
+        assert monster.tokenizer.decode(prompt_ids) + completion.text == whole
 
 
 def test_stop_strings_end_capcoded_text(monster):
@@ -217,3 +215,86 @@ def test_a_folder_with_its_vocabulary_is_loaded(network, tiny_tokenmonster, mons
     assert loaded.tokenizer.sha256 == tiny_tokenmonster.sha256
     assert loaded.generate("The people", seed=1) == monster.generate("The people", seed=1)
     assert loaded.score("caf\u00e9").token_ids == tiny_tokenmonster.encode("cafe\u0301")
+
+
+# --- several continuations ---
+
+
+@pytest.fixture(params=["bpe", "tokenmonster"])
+def either(request) -> LanguageModel:
+    return request.getfixturevalue({"bpe": "model", "tokenmonster": "monster"}[request.param])
+
+
+def test_continuations_do_not_depend_on_how_many_there_are(either):
+    options = {"max_new_tokens": 9, "seed": 6, **ANYTHING_GOES}
+    several = either.complete(PROMPT, n=3, **options)
+    assert len({completion.text for completion in several}) == 3
+    assert several[0].text == either.generate(PROMPT, **options)
+    assert [c.token_ids for c in either.complete(PROMPT, n=2, **options)] == [c.token_ids for c in several[:2]]
+    assert all(completion.stats.num_new_tokens == len(completion.token_ids) for completion in several)
+
+
+def test_stop_strings_and_broken_characters_in_each_continuation(either):
+    """A stop string is searched in the text, wherever the borders of tokens are, and never shown in part."""
+    options = {"n": 4, "max_new_tokens": 25, "seed": 3, **ANYTHING_GOES}
+    wholes = either.complete("The people", **options)
+    assert any("\N{REPLACEMENT CHARACTER}" in whole.text for whole in wholes)
+    stops = [whole.text[7 + index : 10 + index] for index, whole in enumerate(wholes)]
+    for whole, cut in zip(wholes, either.complete("The people", stop=stops, **options), strict=True):
+        assert cut.text == whole.text[: min(whole.text.index(stop) for stop in stops if stop in whole.text)]
+        assert cut.finish_reason == "stop"
+        assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+
+
+def test_log_probs_are_those_of_the_model_whatever_the_settings(model, network):
+    prompt_ids = model.tokenizer.encode(PROMPT)
+    options = {"max_new_tokens": 8, "temperature": 3, "presence_penalty": 2, "logit_bias": {5: 9.0}, "logprobs": 4}
+    for completion in model.complete(PROMPT, n=2, top_p=1, **options):
+        with torch.no_grad():
+            logits_BTV = network(torch.tensor([[*prompt_ids, *completion.token_ids]]))[
+                ..., : model.tokenizer.vocab_size
+            ]
+        log_probs_TV = logits_BTV[0].double().log_softmax(-1)[len(prompt_ids) - 1 :]
+        for place, token_id in enumerate(completion.token_ids):
+            assert completion.log_probs[place] == pytest.approx(float(log_probs_TV[place, token_id]), abs=1e-5)
+            expected = log_probs_TV[place].topk(4)
+            assert [token.token_id for token in completion.top_alternatives[place]] == expected.indices.tolist()
+            ours = [token.log_prob for token in completion.top_alternatives[place]]
+            assert ours == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_log_probs_are_left_out_unless_asked_for(model):
+    (completion,) = model.complete(PROMPT, max_new_tokens=3)
+    assert (completion.log_probs, completion.top_alternatives) == (None, None)
+    (completion,) = model.complete(PROMPT, max_new_tokens=3, logprobs=0)
+    assert len(completion.log_probs) == len(completion.top_alternatives) == 3
+
+
+def test_an_eos_that_ends_the_text_is_among_the_tokens(model, monkeypatch):
+    eos = model.tokenizer.eos_token_id
+    monkeypatch.setattr(LanguageModel, "_next_logits", lambda *_: np.eye(384)[eos] * 50)
+    (completion,) = model.complete(PROMPT, min_new_tokens=3, max_new_tokens=9, logprobs=1)
+    assert (completion.finish_reason, len(completion.token_ids), completion.token_ids[-1]) == ("eos", 4, eos)
+    assert completion.top_alternatives[-1][0].token_id == eos
+    (completion,) = model.complete(PROMPT, ignore_eos=True, max_new_tokens=9)
+    assert (completion.finish_reason, eos in completion.token_ids) == ("max_new_tokens", False)
+
+
+def test_a_bias_decides(model):
+    (completion,) = model.complete(PROMPT, max_new_tokens=4, logit_bias={7: 1e4}, repetition_penalty=1)
+    assert completion.token_ids == [7] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 0}, "n is 0"),
+        ({"logprobs": -1}, "logprobs is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens is 9, more than max_new_tokens, which is 8"),
+        ({"logit_bias": {320: 1.0}}, "the token id 320 is outside the vocabulary of 320 tokens"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(model, options, said):
+    with pytest.raises(UserError, match=said):
+        model.complete(PROMPT, **options)

@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
+from stentor.cli.sampling_options import (
+    FrequencyPenaltyOption,
+    IgnoreEosFlag,
+    LogitBiasOption,
+    MinNewTokensOption,
+    MinPOption,
+    PresencePenaltyOption,
+    RepetitionPenaltyOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    TypicalPOption,
+    biases_of,
+)
+from stentor.errors import UsageError
+
+if TYPE_CHECKING:
+    from stentor.runtime.completion import Completion
+    from stentor.runtime.engine import GenerationStats, LanguageModel
+    from stentor.tokenizer import Tokenizer
+
+LogprobsOption = Annotated[
+    int | None, typer.Option(help="With --json: ln p of each token and of so many alternatives, before all settings.")
+]
+BETWEEN = "\n---\n"
+"""What stands between several continuations."""
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
     model: Annotated[str, typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id.")],
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.9,
-    top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens of this probability together.")] = 0.65,
-    min_p: Annotated[float, typer.Option(help="Keep tokens this likely relative to the likeliest.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens already seen less likely.")] = 1.15,
+    min_new_tokens: MinNewTokensOption = 0,
+    temperature: TemperatureOption = 0.9,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.65,
+    min_p: MinPOption = 0.0,
+    typical_p: TypicalPOption = 1.0,
+    repetition_penalty: RepetitionPenaltyOption = 1.15,
+    presence_penalty: PresencePenaltyOption = 0.0,
+    frequency_penalty: FrequencyPenaltyOption = 0.0,
+    logit_bias: LogitBiasOption = None,
+    ignore_eos: IgnoreEosFlag = False,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
+    logprobs: LogprobsOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say how many tokens it took, and how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -28,30 +62,71 @@ def generate(
 
     Example: stentor generate "The history of" --model runs/tiny --stats
     """
-    from stentor.runtime.engine import GenerationStats, load
+    from stentor.runtime.engine import load
 
-    cost = GenerationStats()
-    pieces = load(model).stream(
-        read_stdin().decode(errors="replace") if prompt == "-" else prompt,
-        max_new_tokens=max_new_tokens,
-        stop=stop or (),
-        seed=seed,
-        stats=cost,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-    )
-    if json_output:
-        text = "".join(pieces)
-        answer(text, {"text": text, **asdict(cost), "tokens_per_second": cost.tokens_per_second}, as_json=True)
-    else:
-        for piece in pieces:
-            put(piece)
-        put("\n")
-    if stats:
+    language_model = load(model)
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "min_new_tokens": min_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "typical_p": typical_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "logit_bias": biases_of(logit_bias or (), language_model.tokenizer),
+        "ignore_eos": ignore_eos,
+        "stop": stop or (),
+        "seed": seed,
+    }
+    text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
+    costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
+    for cost in costs if stats else ():
         talk(
             f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
             f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
         )
+
+
+def _write(
+    model: LanguageModel, prompt: str, options: dict[str, Any], *, n: int, logprobs: int | None, as_json: bool
+) -> list[GenerationStats]:
+    """Write the continuations, one alone as it is made; returns what each cost."""
+    if logprobs is not None and not as_json:
+        raise UsageError("--logprobs has no place beside plain text", fix="add --json")
+    if n == 1 and not as_json:
+        return [_write_stream(model, prompt, options)]
+    completions = model.complete(prompt, n=n, logprobs=logprobs, **options)
+    text = BETWEEN.join(completion.text for completion in completions)
+    answer(
+        text, {"completions": [_as_json(completion, model.tokenizer) for completion in completions]}, as_json=as_json
+    )
+    return [completion.stats for completion in completions]
+
+
+def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) -> GenerationStats:
+    from stentor.runtime.engine import GenerationStats
+
+    cost = GenerationStats()
+    for piece in model.stream(prompt, stats=cost, **options):
+        put(piece)
+    put("\n")
+    return cost
+
+
+def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:
+    """Return a completion's fields; the alternatives come with their texts."""
+    cost = {**asdict(completion.stats), "tokens_per_second": completion.stats.tokens_per_second}
+    value: dict[str, object] = {"text": completion.text, "token_ids": completion.token_ids, **cost}
+    if completion.log_probs is not None and completion.top_alternatives is not None:
+        value["log_probs"] = completion.log_probs
+        value["top_alternatives"] = [
+            [
+                {**token._asdict(), "text": tokenizer.token_bytes(token.token_id).decode(errors="replace")}
+                for token in top
+            ]
+            for top in completion.top_alternatives
+        ]
+    return value

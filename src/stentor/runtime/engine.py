@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from stentor.model.device import pick_device
 from stentor.model.folder import read_model_folder
 from stentor.model.llama import KeyValueCache, Llama
 from stentor.model.measure import stream_nats
-from stentor.runtime.sampling import Sampling, sample
+from stentor.runtime.completion import Completion, TokenRecord
+from stentor.runtime.sampling import Sampling, SamplingState, generator_of, sample
 from stentor.runtime.stopping import StopStrings
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.stream import StreamDecoder
@@ -77,7 +79,7 @@ class LanguageModel:
         max_new_tokens: int = 50,
         stop: Sequence[str] = (),
         seed: int = 0,
-        **sampling: float,
+        **sampling: Any,
     ) -> str:
         """Return the continuation of a prompt.
 
@@ -91,8 +93,42 @@ class LanguageModel:
         Raises:
             UserError: the prompt is longer than the context, or a setting is out of its range.
         """
-        settings = Sampling(**sampling)  # type: ignore[arg-type]
-        return "".join(self._start(prompt, max_new_tokens, stop, seed, GenerationStats(), settings))
+        return "".join(self.stream(prompt, max_new_tokens=max_new_tokens, stop=stop, seed=seed, **sampling))
+
+    def complete(
+        self,
+        prompt: str,
+        *,
+        n: int = 1,
+        logprobs: int | None = None,
+        max_new_tokens: int = 50,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        **sampling: Any,
+    ) -> list[Completion]:
+        """Return continuations of a prompt, with their tokens and why they ended.
+
+        Args:
+            prompt: as in `generate`, like those that follow `logprobs`.
+            n: number of continuations, each with random numbers of its own; the first is that of `generate`.
+            logprobs: how many alternatives to return for each token, with log-probabilities under the model's own
+                distribution; 0 returns the chosen token's alone, None returns none.
+            max_new_tokens: at most this many in each.
+            stop: each ends before the first of these strings.
+            seed: of all draws.
+            **sampling: fields of `Sampling`.
+
+        Raises:
+            UserError: as in `generate`.
+        """
+        if n < 1:
+            raise UserError(f"n is {n}", fix="ask for at least one continuation")
+        settings, completions = Sampling(**sampling), []
+        for index in range(n):
+            stats, record = GenerationStats(), TokenRecord(logprobs)
+            pieces = self._start(prompt, max_new_tokens, stop, generator_of(seed, index), stats, settings, record)
+            completions.append(record.completion("".join(pieces), stats))
+        return completions
 
     def stream(
         self,
@@ -102,7 +138,7 @@ class LanguageModel:
         stop: Sequence[str] = (),
         seed: int = 0,
         stats: GenerationStats | None = None,
-        **sampling: float,
+        **sampling: Any,
     ) -> Iterator[str]:
         """Yield the continuation as it is made, whole characters only.
 
@@ -114,8 +150,8 @@ class LanguageModel:
             stats: filled in while the text is made.
             **sampling: fields of `Sampling`.
         """
-        settings = Sampling(**sampling)  # type: ignore[arg-type]
-        return self._start(prompt, max_new_tokens, stop, seed, stats or GenerationStats(), settings)
+        stats, settings = stats or GenerationStats(), Sampling(**sampling)
+        return self._start(prompt, max_new_tokens, stop, generator_of(seed), stats, settings, TokenRecord())
 
     def score(self, text: str | bytes) -> Scores:
         """Return the log-probability, in nats, of every token of a text of any length."""
@@ -128,18 +164,24 @@ class LanguageModel:
         prompt: str,
         max_new_tokens: int,
         stop: Sequence[str],
-        seed: int,
+        generator: np.random.Generator,
         stats: GenerationStats,
         settings: Sampling,
+        record: TokenRecord,
     ) -> Iterator[str]:
         """Refuse what cannot be done, before the first piece is asked for."""
         prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_token_id]
         self._refuse_long_prompt(prompt_ids)
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens is {max_new_tokens}", fix="ask for at least one token")
-        if seed < 0:
-            raise UserError(f"seed is {seed}", fix="use a whole number, 0 or above")
-        new_ids = self._new_ids(prompt_ids, max_new_tokens, settings, seed, stats)
+        if settings.min_new_tokens > max_new_tokens:
+            raise UserError(
+                f"min_new_tokens is {settings.min_new_tokens}, more than max_new_tokens, which is {max_new_tokens}",
+                fix="raise max_new_tokens",
+            )
+        for token_id in settings.logit_bias:
+            self.tokenizer.require_known(token_id)
+        new_ids = self._new_ids(prompt_ids, max_new_tokens, settings, generator, stats, record)
         return self._text(new_ids, StreamDecoder(self.tokenizer, after=prompt_ids), StopStrings(stop), stats)
 
     def _refuse_long_prompt(self, prompt_ids: list[int]) -> None:
@@ -165,10 +207,21 @@ class LanguageModel:
             yield shown
 
     def _new_ids(
-        self, prompt_ids: list[int], max_new_tokens: int, settings: Sampling, seed: int, stats: GenerationStats
+        self,
+        prompt_ids: list[int],
+        max_new_tokens: int,
+        settings: Sampling,
+        generator: np.random.Generator,
+        stats: GenerationStats,
+        record: TokenRecord,
     ) -> Iterator[int]:
         """Yield token ids until EOS, the count asked for, or the end of the context."""
-        generator, seen_ids = np.random.default_rng(seed), list(prompt_ids)
+        state = SamplingState(
+            settings,
+            prompt_ids,
+            vocab_size=self._model.config.vocab_size,
+            eos_token_id=self.tokenizer.eos_token_id,
+        )
         context_length = self._model.config.max_position_embeddings
         stats.num_prompt_tokens, next_ids = len(prompt_ids), prompt_ids
         cache = KeyValueCache(
@@ -179,7 +232,9 @@ class LanguageModel:
             if cache.length + len(next_ids) > context_length:
                 stats.finish_reason = "context"
                 return
-            token_id = sample(self._next_logits(next_ids, cache), seen_ids, settings, generator)
+            logits_V = self._next_logits(next_ids, cache)
+            token_id = sample(logits_V, state, generator)
+            record.add(token_id, logits_V)
             now = time.perf_counter()
             if stats.num_new_tokens == 0:
                 stats.prefill_seconds, started = now - started, now
@@ -189,7 +244,7 @@ class LanguageModel:
                 stats.finish_reason = "eos"
                 return
             yield token_id
-            seen_ids.append(token_id)
+            state.push(token_id)
             next_ids = [token_id]
         stats.finish_reason = "max_new_tokens"
 
@@ -199,7 +254,7 @@ class LanguageModel:
             input_ids_BT = torch.tensor([token_ids], device=self._model.embedding_VD.device)
             x_BTD = self._model.hidden(input_ids_BT, cache=cache)
             logits_V = self._model.logits(x_BTD[:, -1]).squeeze(0).float().cpu().numpy()
-        if np.isnan(logits_V).any():
+        if not logits_V.max() < np.inf:  # NaN is not, either
             raise UserError(
                 "the model's predictions are not numbers: its weights have left their range",
                 fix="use an earlier checkpoint, or train again with a lower train.lr",
