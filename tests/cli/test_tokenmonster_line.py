@@ -68,7 +68,7 @@ def test_from_text_to_files_that_open_elsewhere(cli, monster, tiny_tokenmonster,
     text = cli("generate", "The OLD man", "--model", world.run, "--seed", 1)
     assert text.code == 0
     again = cli("generate", "The OLD man", "--model", world.run, "--seed", 1, "--json").value
-    assert again["text"] + "\n" == text.out
+    assert again["completions"][0]["text"] + "\n" == text.out
 
     exported = cli("export", world.run, tmp_path / "hf", "--to", "huggingface", "--json").value
     assert exported["verified"]
