@@ -92,7 +92,23 @@ def assume_no_border_is_touched(probs_of: Callable[[Sampling], np.ndarray], samp
         for name in ("top_p", "min_p", "typical_p", "temperature"):
             moved = dataclasses.replace(sampling, **{name: min(getattr(sampling, name) * factor, _LARGEST[name])})
             assume(np.abs(probs_of(moved) - probs_V).max() < 1e-6)
+    if sampling.typical_p < 1:
+        assume(has_a_clear_surprise_border(probs_of(dataclasses.replace(sampling, typical_p=1.0)), probs_V > 0))
     return probs_V
+
+
+def has_a_clear_surprise_border(probs_V: np.ndarray, is_kept_V: np.ndarray) -> bool:
+    """Whether no token is as typical as the last one kept, up to rounding, unless it is just as likely.
+
+    Args:
+        probs_V: before typical sampling, which orders tokens by sums that are rounded.
+        is_kept_V: what it keeps.
+    """
+    possible = np.flatnonzero(probs_V)
+    surprises = -np.log(probs_V[possible])
+    distances = np.abs(surprises - probs_V[possible] @ surprises)
+    is_on_border = np.abs(distances - distances[is_kept_V[possible]].max()) < 1e-12
+    return np.unique(probs_V[possible][is_on_border]).size == 1
 
 
 def assert_equal_but_for_ties(ours_V: np.ndarray, theirs_V: np.ndarray, scores_V: np.ndarray) -> None:
