@@ -140,7 +140,7 @@ def test_a_published_vocabulary_from_text_to_generation(cli, new_world, shared, 
     value = cli("evaluate", new_world.run, held_out, "--no-baselines", "--json").value
     assert value["num_bytes"] == prepared["validation_bytes"]
     generated = cli("generate", "The HISTORY of", "--model", new_world.run, "--json").value
-    assert generated["num_prompt_tokens"] == len(tokenizer.encode("The HISTORY of"))
+    assert generated["completions"][0]["num_prompt_tokens"] == len(tokenizer.encode("The HISTORY of"))
     report = cli("export", new_world.run, tmp_path / "m.gguf", "--to", "gguf", "--compare", held_out, "--json").value
     assert 0.5 < report["mapped_tokenizer"]["raw"]["similarity"] < report["mapped_tokenizer"]["prepared"]["similarity"]
     assert evaluate(folder, ["The people"]).num_bytes == 10

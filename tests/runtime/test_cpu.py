@@ -157,9 +157,9 @@ def test_the_whole_context_can_be_read():
 
 
 def test_workers_sleep_between_requests_and_end_with_the_network():
-    made = network(BASE, num_threads=2)
+    others, made = set(threading.enumerate()), network(BASE, num_threads=2)
     before = made.logits([1], [0]).copy()
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith("stentor-")]
+    workers = set(threading.enumerate()) - others
     assert workers
     for _ in range(3):
         deadline = threading.Event()
