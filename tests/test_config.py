@@ -43,7 +43,24 @@ def test_reference_recipe_has_the_published_budget():
 def test_every_default_is_written_out():
     table = tomllib.loads(Recipe(name="x").to_toml())
     for section in ("text", "tokenizer", "model", "train"):
-        assert table[section] == asdict(getattr(Recipe(name="x"), section))
+        defaults = asdict(getattr(Recipe(name="x"), section))
+        assert table[section] == {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "teachers"),
+    [("runs/a", ("runs/a",)), ('["runs/a", "b"]', ("runs/a", "b")), ("[]", ()), ('"with, comma"', ("with, comma",))],
+)
+def test_one_name_or_a_list_of_them(value, teachers):
+    recipe = Recipe.load("tiny", overrides=[f"train.teachers={value}"])
+    assert recipe.train.teachers == teachers
+    assert Recipe.from_table(tomllib.loads(recipe.to_toml())) == recipe
+
+
+@pytest.mark.parametrize("value", ["3", "[3]", '[""]', "''", "{}"])
+def test_what_is_no_list_of_names_is_refused(value):
+    with pytest.raises(UserError, match=r"train.teachers is .*, not a list of names"):
+        Recipe.load("tiny", overrides=[f"train.teachers={value}"])
 
 
 @given(

@@ -23,7 +23,7 @@ from stentor.model.presets import preset
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 FLOAT32_PARTS = ("none", "embedding", "ends")
-INITIALIZERS = ("normal", "truncated_normal", "scaled")
+INITIALIZERS = ("normal", "truncated_normal", "scaled", "teacher")
 OPTIMIZERS, SCHEDULES, QUANTIZERS = ("adamw", "muon"), ("cosine", "linear"), ("none", "int8")
 TOKENIZER_KINDS = ("bpe", "tokenmonster", "unigram")
 TOKENMONSTER_MODES = ("unfiltered", "clean", "balanced", "consistent", "strict")
@@ -120,9 +120,10 @@ class TrainConfig:
         learns_norms: whether the gains of norms are trained, or stay as they begin.
         deterministic: use only kernels whose results never vary from run to run, at some cost on a GPU.
         mask_across_documents: keep attention within a document; off, as in the reference.
-        teacher: a model to learn from, of the same tokens: a run folder, a model folder, a .gguf file or a Hub id;
-            empty for none.
-        teacher_share: of the loss that is taken against the teacher's expectations, the rest against the text.
+        initializer: `normal` and `truncated_normal` as the reference, `scaled` for Muon; with `teacher` the model
+            begins as a part of its first teacher.
+        teachers: models to learn from, of the same tokens: run folders, model folders, .gguf files or Hub ids.
+        teacher_share: of the loss that is taken against the teachers' expectations, the rest against the text.
     """
 
     tokens: int = 240_001_024
@@ -153,7 +154,7 @@ class TrainConfig:
     deterministic: bool = False
     initializer: str = "normal"
     mask_across_documents: bool = False
-    teacher: str = ""
+    teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
     seed: int = 0
 
@@ -171,6 +172,11 @@ class TrainConfig:
         _require_range("train", self, "zero or above, and below one", "beta1", "beta2", "momentum", "average_decay")
         _require_range("train", self, "from zero to one", "min_lr_ratio", "decay_ratio", "teacher_share")
         _require_range("train", self, "below 2**63", "seed")
+        if self.initializer == "teacher" and not self.teachers:
+            raise UserError(
+                "train.initializer is 'teacher', but train.teachers names none",
+                fix="name a teacher, or learn alone from --set train.initializer=scaled",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,7 +340,12 @@ def _require_table(value: Any, section: str) -> dict[str, Any]:
 
 
 def _converted(key: str, value: Any, wanted: type) -> Any:
-    """Accept a value of the wanted type, and 1e6 where a whole number is wanted."""
+    """Accept a value of the wanted type, 1e6 where a whole number is wanted, and one name where several may stand."""
+    if wanted is tuple:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+            raise UserError(f"{key} is {value!r}, not a list of names", fix='write it like ["a", "b"]')
+        return tuple(_converted(key, name, str) for name in names)
     if wanted is float and type(value) is int:
         return float(value)
     if wanted is int and type(value) is float and value.is_integer():
@@ -367,6 +378,6 @@ def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
         raise UserError(f"{key} is {value!r}", fix=nearest_name(value, known))
 
 
-def _quoted(value: str | float | bool) -> str:
-    """Write a value as TOML: JSON's strings, numbers and booleans are TOML's too, but for one raw character."""
+def _quoted(value: str | float | bool | tuple[str, ...]) -> str:
+    """Write a value as TOML: JSON's strings, numbers, booleans and lists are TOML's too, but for one raw character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -66,7 +66,7 @@ def test_per_token_it_is_the_same(student, ids, labels):
 
 def test_without_a_share_the_teacher_is_not_heard(student, teacher, ids, labels):
     plain, _ = shifted_loss(student, ids, labels)
-    loss, nats = distilled_loss(student, teacher, ids, labels, share=0.0)
+    loss, nats = distilled_loss(student, [teacher], ids, labels, share=0.0)
     assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
     assert float(nats) == pytest.approx(float(plain.detach()), rel=1e-6)
     expected = gradients(student, plain)
@@ -86,21 +86,29 @@ def test_a_share_is_taken_against_the_teachers_distribution(student, teacher, id
             if label != IGNORED_LABEL:
                 soft = -(q[row, place] * log_p[row, place]).sum()
                 expected = expected + share * soft - (1 - share) * log_p[row, place, label]
-    loss, nats = distilled_loss(student, teacher, ids, labels, share=share)
+    loss, nats = distilled_loss(student, [teacher], ids, labels, share=share)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(nats) == pytest.approx(float(shifted_loss(student, ids, labels)[0].detach()), rel=1e-6)
     assert not nats.requires_grad
 
 
+def test_several_teachers_are_heard_as_the_mean_of_their_logits(tiny_config, student, teacher, ids, labels):
+    other = network(tiny_config, 3)
+    q = ((teacher(ids) + other(ids)) / 2).softmax(dim=-1)[:, :-1][labels[:, 1:] != IGNORED_LABEL]
+    log_p = student(ids).log_softmax(dim=-1)[:, :-1][labels[:, 1:] != IGNORED_LABEL]
+    loss, _ = distilled_loss(student, [teacher, other], ids, labels, share=1.0)
+    assert float(loss.detach()) == pytest.approx(float(-(q * log_p).sum().detach()), rel=1e-5)
+
+
 def test_only_the_student_learns(student, teacher, ids, labels):
-    loss, _ = distilled_loss(student, teacher, ids, labels, share=0.5)
+    loss, _ = distilled_loss(student, [teacher], ids, labels, share=0.5)
     loss.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert any(parameter.grad is not None for parameter in student.parameters())
 
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it(student, ids, labels):
-    loss, _ = distilled_loss(student, student, ids, labels, share=1.0)
+    loss, _ = distilled_loss(student, [student], ids, labels, share=1.0)
     assert max(float(grad.abs().max()) for grad in gradients(student, loss).values()) < 1e-4
 
 
@@ -109,6 +117,6 @@ def test_documents_are_masked_for_both(student, teacher, ids):
     ids[:, 10] = 0
     labels = ids.clone()
     labels[:, : 10 + 1] = IGNORED_LABEL
-    whole, _ = distilled_loss(student, teacher, ids, labels, share=0.5, document_ids_BT=document_ids(ids, 0))
-    alone, _ = distilled_loss(student, teacher, ids[:, 10:], ids[:, 10:], share=0.5)
+    whole, _ = distilled_loss(student, [teacher], ids, labels, share=0.5, document_ids_BT=document_ids(ids, 0))
+    alone, _ = distilled_loss(student, [teacher], ids[:, 10:], ids[:, 10:], share=0.5)
     assert float(whole.detach()) == pytest.approx(float(alone.detach()), rel=1e-5)

@@ -5,7 +5,8 @@ perhaps
     `train`: changes of the recipe's section, and `other`: those of the second process alone;
     `resume`: as in `train`;
     `rank`: the process that at `step` does what `then` says: `stop` asks itself to, `die` dies on the spot, `fail`
-        raises what no user could mend, `spoil` changes one of its weights, `nan` makes that no number.
+        raises what no user could mend, `spoil` changes one of its weights, `nan` makes that no number;
+    `rounds`: the process whose optimizers' sums round otherwise.
 The answer is a line of JSON: `code` and `message` of what was raised, if anything, whether the process `echoed`
 another's error, the number of `records` that its observer saw, and the SHA-256 of all `weights` and `state`.
 """
@@ -30,6 +31,7 @@ from stentor.errors import EchoedError, StentorError
 from stentor.shards.build import Shards, open_shards
 from stentor.train import loop
 from stentor.train.distributed import World, joined
+from stentor.train.optimizers import Optimizers
 
 DIED = 77
 
@@ -53,6 +55,16 @@ def strike(then: str, run: loop._Run) -> None:
         run.model.embedding_VD[5, 0] += 1e-3 if then == "spoil" else float("nan")
 
 
+def rounded_otherwise(step: Callable[..., None]) -> Callable[..., None]:
+    @torch.no_grad()
+    def changed(optimizers: Optimizers, **arguments: Tensor) -> None:
+        step(optimizers, **arguments)
+        for weight in optimizers.parameters.values():
+            weight *= 1 + 1e-6
+
+    return changed
+
+
 def serve(request: dict, recipe: Recipe, shards: Shards) -> dict:
     seen: list[dict] = []
     runs: list[loop._Run] = []
@@ -71,6 +83,8 @@ def serve(request: dict, recipe: Recipe, shards: Shards) -> dict:
     try:
         with joined() as world, pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop._Run, "update", update_then(loop._Run.update, world))
+            if request.get("rounds") == world.rank:
+                patch.setattr(Optimizers, "step", rounded_otherwise(Optimizers.step))
             with joined() as same, world.in_turn():
                 assert same is world
                 with Path(f"{request['run']}.turns").open("a") as file:

@@ -356,6 +356,11 @@ def test_weights_that_drifted_apart_are_never_saved(pair, tmp_path):
     assert json.loads((tmp_path / "run" / "latest.json").read_text()) == {"step": 3}
 
 
+def test_optimizers_that_round_otherwise_leave_the_weights_of_the_first(pair, both, tmp_path):
+    answers = pair(tmp_path / "run", rounds=1)
+    assert [answer["weights"] for answer in answers] == [answer["weights"] for answer in both[1]]
+
+
 def test_a_recipe_of_its_own_is_refused(pair, tmp_path):
     message = told(pair(tmp_path / "run", train={"seed": 3}, other={"seed": 4}))
     assert "have not the same recipe" in message

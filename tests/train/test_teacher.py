@@ -27,7 +27,7 @@ def with_train(recipe: Recipe, **changes) -> Recipe:
 
 
 def taught(recipe: Recipe, teacher, **changes) -> Recipe:
-    return with_train(recipe, teacher=str(teacher), **changes)
+    return with_train(recipe, teachers=(str(teacher),), **changes)
 
 
 def records(run_dir, kind: str) -> list[dict]:
@@ -54,8 +54,8 @@ def test_it_is_the_best_checkpoint_of_its_run_and_is_not_trained(tiny_recipe, ti
     loaded = load_teacher(taught(tiny_recipe, teacher, teacher_share=0.7), tiny_shards.tokenizer, CPU)
     assert loaded
     assert loaded.share == 0.7
-    assert loaded.model.config.num_hidden_layers == 3
-    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    assert loaded.models[0].config.num_hidden_layers == 3
+    assert not any(parameter.requires_grad for parameter in loaded.models[0].parameters())
 
 
 def test_a_step_learns_from_it(tiny_recipe, tiny_shards, teacher):
@@ -116,6 +116,45 @@ def test_a_run_does_not_go_on_with_another_teacher(tiny_recipe, tiny_shards, tea
         (step / "model.safetensors").write_bytes(bytes(data))
     with pytest.raises(UserError, match="learned from other weights"):
         train(recipe, tiny_shards, run)
+
+
+def test_two_are_heard_in_every_step_and_both_are_counted(tiny_recipe, tiny_shards, teacher, pupil, tmp_path):
+    recipe = with_train(tiny_recipe, teachers=(str(teacher), str(pupil)))
+    run = train(recipe, tiny_shards, tmp_path / "run")
+    assert Recipe.load(run / "recipe.toml") == recipe
+    sizes = [records(path, "start")[0]["num_parameters"] for path in (teacher, pupil)]
+    assert records(run, "start")[0]["num_teacher_parameters"] == sum(sizes)
+    one = load_teacher(taught(tiny_recipe, teacher), tiny_shards.tokenizer, CPU)
+    both = load_teacher(recipe, tiny_shards.tokenizer, CPU)
+    assert one
+    assert both
+    assert one.sha256 != both.sha256
+
+
+def test_a_student_may_begin_as_a_part_of_it(tiny_recipe, tiny_shards, teacher, tmp_path):
+    """What is first measured is the part itself: it predicts better than random weights, which know nothing."""
+    begun = {
+        initializer: train(
+            taught(tiny_recipe, teacher, initializer=initializer, tokens=32 * 8, global_batch_tokens=32 * 8),
+            tiny_shards,
+            tmp_path / initializer,
+        )
+        for initializer in ("normal", "teacher")
+    }
+    first = {name: records(run, "train")[0]["loss_nats"] for name, run in begun.items()}
+    assert first["teacher"] < first["normal"] - 0.1
+
+
+def test_it_must_be_large_enough_for_its_student_to_be_a_part(tiny_recipe, tiny_shards, teacher):
+    model = dataclasses.replace(tiny_recipe.model, num_hidden_layers=4)
+    recipe = dataclasses.replace(taught(tiny_recipe, teacher, initializer="teacher"), model=model)
+    with pytest.raises(UserError, match="num_hidden_layers of 4 cannot begin as a part of one with 3"):
+        load_teacher(recipe, tiny_shards.tokenizer, CPU)
+
+
+def test_there_is_no_part_of_nobody(tiny_recipe):
+    with pytest.raises(UserError, match="names none"):
+        with_train(tiny_recipe, initializer="teacher")
 
 
 def test_there_must_be_one(tiny_recipe, tiny_shards, tmp_path):

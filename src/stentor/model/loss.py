@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,30 +33,39 @@ def shifted_loss(
 
 def distilled_loss(
     model: Llama,
-    teacher: Llama,
+    teachers: Sequence[Llama],
     input_ids_BT: Tensor,
     labels_BT: Tensor,
     *,
     share: float,
     document_ids_BT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum a loss of which a share is taken against what a teacher expects at each place.
+    """Sum a loss of which a share is taken against what teachers expect at each place, by the mean of their logits.
 
     Args:
         model: the network that learns.
-        teacher: another, with the same token ids.
+        teachers: others, with the same token ids.
         input_ids_BT: token ids.
         labels_BT: the same ids, -100 where nothing is to be predicted.
         share: of the loss, 0 to 1.
-        document_ids_BT: keeps attention within documents, for both.
+        document_ids_BT: keeps attention within documents, for all.
 
     Returns:
         The loss (a scalar with gradient), and the summed nats of the labels alone, as `shifted_loss` gives them.
     """
     with torch.no_grad():
-        teacher_logits_NV = teacher(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)
+        teacher_logits_NV = _mean_logits(teachers, input_ids_BT, document_ids_BT)
     x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
     return linear_distillation(x_ND, weight_VD, _shifted(labels_BT), teacher_logits_NV, share=share, way=model.way)
+
+
+def _mean_logits(models: Sequence[Llama], input_ids_BT: Tensor, document_ids_BT: Tensor | None) -> Tensor:
+    """Return the mean [N, V] of what models say: the geometric mean of their distributions, but for a constant."""
+    first, *others = models
+    logits_NV = first(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)
+    for model in others:
+        logits_NV += model(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)
+    return logits_NV / len(models) if others else logits_NV
 
 
 def _before_the_head(model: Llama, input_ids_BT: Tensor, document_ids_BT: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from stentor.config import Recipe
+from stentor.config import Recipe, TrainConfig
 from stentor.model.device import compute_dtype
-from stentor.model.init import is_norm
+from stentor.model.inherit import inherit
+from stentor.model.init import initialize, is_norm
 from stentor.model.llama import Llama
 from stentor.model.numerics import Numerics
 from stentor.train.average import WeightAverage
@@ -28,6 +29,15 @@ def make_model(recipe: Recipe, device: torch.device) -> Llama:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(recipe.train.learns_norms or not is_norm(name))
     return model
+
+
+def set_initial_weights(model: Llama, train: TrainConfig, teacher: Teacher | None) -> None:
+    """Fill a network's weights as the recipe wants: at random, or with a part of its first teacher's."""
+    if train.initializer == "teacher":
+        assert teacher, "a recipe that names no teacher cannot ask for its weights"
+        inherit(model, teacher.models[0])
+    else:
+        initialize(model, seed=train.seed, initializer=train.initializer)
 
 
 def make_step(

@@ -1,8 +1,9 @@
 """Training on more than one device: processes that torchrun starts, each with its share of every step.
 
 Every process holds the whole model and makes the same update of it: gradients are summed over all, so that norm,
-clipping, loss scale and what is skipped are equal everywhere and the weights stay the same bits. A process alone has
-a world of one, in which nothing here does anything.
+clipping, loss scale and what is skipped are equal everywhere. Compilers may choose other kernels for an optimizer in
+each process, whose sums round otherwise, so after an update all take the first one's weights: they stay the same bits.
+A process alone has a world of one, in which nothing here does anything.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -95,6 +96,14 @@ class World:
                 dist.all_reduce(flat)
             for tensor, total in zip(chosen, flat.split([tensor.numel() for tensor in chosen]), strict=True):
                 tensor.copy_(total.view_as(tensor))
+
+    def take_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by those of the first process."""
+        if self.size == 1:
+            return
+        with _explained():
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
 
     def total(self, number: float) -> float:
         """Return the sum of every process's number, in float64."""

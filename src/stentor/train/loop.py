@@ -17,13 +17,12 @@ from stentor.errors import InterruptedRunError, UsageError, UserError
 from stentor.model.device import device_name, pick_device
 from stentor.model.flops import peak_flops, training_flops_per_token
 from stentor.model.folder import require_matching
-from stentor.model.init import initialize
 from stentor.model.measure import Evaluation, summed_nats
 from stentor.shards.build import Shards
 from stentor.shards.pack import require_tokens
 from stentor.train.average import WeightAverage
 from stentor.train.batches import Batches
-from stentor.train.build import make_model, make_step
+from stentor.train.build import make_model, make_step, set_initial_weights
 from stentor.train.checkpoint import TrainingState, load_latest, restore, save_checkpoint, settle
 from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
@@ -100,9 +99,9 @@ class _Run:
         self.device = pick_device()
         self.batches = Batches(shards.train, recipe)
         self.model = make_model(recipe, self.device)
-        initialize(self.model, seed=recipe.train.seed, initializer=recipe.train.initializer)
-        self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
         self.teacher = load_teacher(recipe, shards.tokenizer, self.device)
+        set_initial_weights(self.model, recipe.train, self.teacher)
+        self.average = WeightAverage(self.model, recipe.train.average_decay) if recipe.train.average_decay else None
         eos_token_id = shards.tokenizer.eos_token_id
         self.step = make_step(
             self.model, self.average, recipe, eos_token_id=eos_token_id, teacher=self.teacher, world=world
@@ -128,7 +127,7 @@ class _Run:
             num_threads=torch.get_num_threads(),
             num_processes=self.world.size,
             torch=torch.__version__,
-            num_teacher_parameters=self.teacher.model.config.num_parameters if self.teacher else 0,
+            num_teacher_parameters=self.teacher.num_parameters if self.teacher else 0,
             flops_per_token=training_flops_per_token(self.recipe.model),
             peak_flops=None if peak is None else peak * self.world.size,
             held_out_sha256=self.shards.validation.header.payload_sha256,
@@ -230,8 +229,8 @@ class _Run:
             )
         if state.teacher_sha256 != teacher_sha256:
             raise UserError(
-                f"{self.run_dir} learned from other weights than those of {self.recipe.train.teacher}",
-                fix="put that teacher back to go on, or start anew in another --run folder",
+                f"{self.run_dir} learned from other weights than those of {', '.join(self.recipe.train.teachers)}",
+                fix="put those back to go on, or start anew in another --run folder",
             )
         restore(folder, self.model, self.step, self.average)
         self.world.barrier()  # what `settle` removes, another may be reading

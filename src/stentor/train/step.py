@@ -139,7 +139,7 @@ class Step:
                 self._update(self._inputs_BT, self._labels_BT)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads watch the other processes
             self._update(self._inputs_BT, self._labels_BT)
         self._cursor.zero_()
         self._alive.fill_(True)
@@ -182,6 +182,7 @@ class Step:
         applies = self._alive & is_finite
         clipping = torch.clamp(grad_norm / self._max_grad_norm, min=1.0)
         self._optimizers.step(grad_scale=clipping * self.loss_scale.scale, applies=applies)
+        self._world.take_first(self._optimizers.parameters.values())
         if self._average:
             self._average.update(self._optimizers.count, applies)
         self._alive.logical_and_(self.loss_scale.adjust(is_finite))

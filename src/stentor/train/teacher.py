@@ -1,7 +1,7 @@
-"""A trained network whose expectations another one learns from.
+"""Trained networks whose expectations another one learns from.
 
-The teacher reads every batch beside the student, so nothing is stored between them and no part of its distribution is
-cut off. It costs the student's run one forward pass of the teacher per token.
+Teachers read every batch beside the student, so nothing is stored between them and no part of their distribution is
+cut off. Each costs the student's run one forward pass per token.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stentor.config import Recipe
 from stentor.errors import UserError
 from stentor.model.device import compute_dtype
 from stentor.model.folder import ModelFolder, read_model_folder, resolve_model
+from stentor.model.inherit import require_ancestor
 from stentor.model.llama import Llama
 from stentor.model.locate import weights_file
 from stentor.model.loss import distilled_loss
@@ -28,49 +29,59 @@ class Teacher:
     """Whom to learn from.
 
     Attributes:
-        model: the network, on the student's device; never trained.
+        models: networks on the student's device, never trained; several are heard as one, by the mean of their logits.
         share: of the loss that is taken against it, 0 to 1.
-        sha256: of its weights, which a resumed run must find again.
+        sha256: of their weights, which a resumed run must find again.
     """
 
-    model: Llama
+    models: tuple[Llama, ...]
     share: float
     sha256: str
+
+    @property
+    def num_parameters(self) -> int:
+        """Of all models together."""
+        return sum(model.config.num_parameters for model in self.models)
 
     def loss(
         self, student: Llama, inputs_BT: Tensor, labels_BT: Tensor, *, document_ids_BT: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss to learn from, and the summed nats of the labels alone; see `distilled_loss`."""
         return distilled_loss(
-            student, self.model, inputs_BT, labels_BT, share=self.share, document_ids_BT=document_ids_BT
+            student, self.models, inputs_BT, labels_BT, share=self.share, document_ids_BT=document_ids_BT
         )
 
 
 def load_teacher(recipe: Recipe, tokenizer: Tokenizer, device: torch.device) -> Teacher | None:
-    """Return the teacher that a recipe names, or None where it names none.
+    """Return the teachers that a recipe names, as one, or None where it names none.
 
     Raises:
-        UserError: there is no such model, or it cannot read the student's tokens or sequences.
+        UserError: there is no such model, it cannot read the student's tokens or sequences, or the student cannot begin
+            as a part of it where it is to.
     """
-    if not recipe.train.teacher:
+    if not recipe.train.teachers:
         return None
-    folder = _read(recipe)
-    _require_fit(folder, recipe, tokenizer)
-    model = folder.build(device).requires_grad_(requires_grad=False)
-    model.numerics = Numerics(compute_dtype=compute_dtype(recipe.train.precision, device))
-    sha256 = hashlib.sha256(weights_file(folder.path).read_bytes()).hexdigest()
-    return Teacher(model, recipe.train.teacher_share, sha256)
+    models, digest = [], hashlib.sha256()
+    for name in recipe.train.teachers:
+        folder = _read(name)
+        _require_fit(folder, recipe, tokenizer)
+        model = folder.build(device).requires_grad_(requires_grad=False)
+        model.numerics = Numerics(compute_dtype=compute_dtype(recipe.train.precision, device))
+        models.append(model)
+        digest.update(weights_file(folder.path).read_bytes())
+    if recipe.train.initializer == "teacher":
+        require_ancestor(recipe.model, models[0].config)
+    return Teacher(tuple(models), recipe.train.teacher_share, digest.hexdigest())
 
 
-def _read(recipe: Recipe) -> ModelFolder:
-    name = recipe.train.teacher
+def _read(name: str) -> ModelFolder:
     try:
         resolve_model(name)
     except UserError as error:
         raise UserError(
             f"the teacher {name} cannot be read: {str(error).splitlines()[0]}",
             fix=f"train it first (stentor train {name.rsplit('/', 1)[-1]}), or learn without it: "
-            f"--set train.teacher=''",
+            f"--set train.teachers=[] --set train.initializer=scaled",
         ) from None
     return read_model_folder(name)
 
