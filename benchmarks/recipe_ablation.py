@@ -1,9 +1,11 @@
 """Claim: what each ingredient of the best recipe is worth, in bits per byte on held-out text, at a part of the budget.
 
-usage: python benchmarks/recipe_ablation.py SHARDS [NAME ...]      (a folder that `stentor prepare` made; needs a GPU)
+usage: python benchmarks/recipe_ablation.py SHARDS TEACHER [NAME ...]      (needs a GPU)
 
-Each run changes the base in one thing. A run that `results/recipe_ablation.jsonl` holds is not made again: the file
-grows run by run, and the table of claims is read from it.
+SHARDS is a folder that `stentor prepare` made, TEACHER a run of stentor2-12m-teacher on it. Each run changes one thing:
+of a model that learns alone from 60M tokens, or of one that learns with a teacher from 120M. A run that
+`results/recipe_ablation.jsonl` holds is not made again: the file grows run by run, and the table of claims is read
+from it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from stentor.train.log import LOG_NAME
 from stentor.train.loop import train
 
 LINES = RESULTS / "recipe_ablation.jsonl"
-TOKENS = 60_000_000
+BEST = "stentor2-12m-best"
+TOKENS, TAUGHT_TOKENS = 60_000_000, 120_000_000
 BASE: dict[str, Any] = {
     "model.carrier": "qwen3",
     "model.rope_theta": 100_000.0,
@@ -96,12 +99,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(name: str, shards_dir: Path) -> dict[str, Any]:
+TAUGHT_BASE = "taught, from random weights"
+TAUGHT: dict[str, dict[str, Any]] = {
+    TAUGHT_BASE: {},
+    "taught, a part of the teacher at first": {"train.initializer": "teacher"},
+    "taught, from random weights: a share of 1.0": {"train.teacher_share": 1.0},
+    "taught, from random weights: matrix lr 0.03, embedding lr 0.02": {
+        "train.matrix_lr": 0.03,
+        "train.embedding_lr": 0.02,
+    },
+    "taught, from random weights: decay over the whole run": {"train.decay_ratio": 1.0},
+}
+
+
+def recipe_of(name: str, teacher: str) -> tuple[Recipe, dict[str, Any]]:
+    """Return what one variant trains, and what sets it apart."""
+    if name in TAUGHT:
+        overrides, base, budget = {"train.initializer": "scaled", **TAUGHT[name]}, BEST, TAUGHT_TOKENS
+        given = {**overrides, "train.teachers": [teacher]}
+    else:
+        overrides, base, budget = {**BASE, **VARIANTS[name]}, "stentor2-12m", TOKENS
+        given = {**NOT_FAITHFUL, **overrides}
+    step = given.get("train.global_batch_tokens", 32_768)
+    fixed = {"train.tokens": budget // step * step, "train.eval_every": 10**9, "train.save_every": 10**9}
+    return Recipe.load(base, overrides={**given, **fixed}), overrides
+
+
+def run(name: str, shards_dir: Path, teacher: str) -> dict[str, Any]:
     """Train one variant and return what came of it."""
-    overrides = {**BASE, **VARIANTS[name]}
-    step = overrides["train.global_batch_tokens"]
-    fixed = {"train.tokens": TOKENS // step * step, "train.eval_every": 10**9, "train.save_every": 10**9}
-    recipe = Recipe.load("stentor2-12m", overrides={**NOT_FAITHFUL, **overrides, **fixed})
+    recipe, overrides = recipe_of(name, teacher)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, open_shards(shards_dir), Path(folder) / "run")
@@ -130,21 +156,31 @@ def results() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Make the runs that are missing and write the table."""
-    shards_dir, *names = sys.argv[1:]
-    for name in names or VARIANTS:
+    shards_dir, teacher, *names = sys.argv[1:]
+    for name in names or (*VARIANTS, *TAUGHT):
         if name not in results():
-            append_line(LINES, json.dumps(run(name, Path(shards_dir))))
+            append_line(LINES, json.dumps(run(name, Path(shards_dir), teacher)))
             print(name, results()[name]["evaluation"]["bits_per_byte"], flush=True)
-    done = results()
-    base = done["base"]["evaluation"]["bits_per_byte"]
-    claims = [
-        Claim(
-            what=name, value=result["evaluation"]["bits_per_byte"], unit="bits per byte", better="lower",
-            peer="base", peer_value=base,
-        )
-        for name, result in done.items()
-    ]  # fmt: skip
-    print(record("recipe_ablation", claims).read_text())
+    print(record("recipe_ablation", claims(), machine=devices()).read_text())
+
+
+def claims() -> list[Claim]:
+    """Return a row for each run, beside the base it changes."""
+    rows, done = [], results()
+    for name, result in done.items():
+        base = TAUGHT_BASE if name in TAUGHT else "base"
+        rows.append(
+            Claim(
+                what=name, value=result["evaluation"]["bits_per_byte"], unit="bits per byte", better="lower",
+                peer=base, peer_value=done[base]["evaluation"]["bits_per_byte"],
+            )
+        )  # fmt: skip
+    return rows
+
+
+def devices() -> str:
+    """Return what the runs were made on."""
+    return ", ".join(sorted({result["device"] for result in results().values()}))
 
 
 if __name__ == "__main__":

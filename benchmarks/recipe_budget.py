@@ -2,7 +2,7 @@
 
 usage: python benchmarks/recipe_budget.py SHARDS RUNS [NAME ...]     (a folder that `stentor prepare` made; needs a GPU)
 
-The teacher is trained on the same tokens and nothing else; its cost stands beside what it brings. A run that
+Teachers are trained on the same tokens and nothing else; their cost stands beside what they bring. A run that
 `results/recipe_budget.jsonl` holds is not made again, but for a teacher that RUNS has not: others learn from it.
 """
 
@@ -24,25 +24,29 @@ from stentor.train.log import LOG_NAME
 from stentor.train.loop import train
 
 LINES = RESULTS / "recipe_budget.jsonl"
-TEACHER = "the teacher"
+TEACHER, SECOND_TEACHER = "the teacher", "the teacher, seed 1"
+ITSELF = ("", ", seed 1", ", two teachers")
 LIMITS = {"qwen3": 1.165, "llama": 1.175}
-ALONE: dict[str, Any] = {"train.teacher": ""}
+RANDOM: dict[str, Any] = {"train.initializer": "scaled"}
+ALONE: dict[str, Any] = {**RANDOM, "train.teachers": []}
 LLAMA: dict[str, Any] = {"model.carrier": "llama"}
 FASTER: dict[str, Any] = {"train.matrix_lr": 0.03, "train.embedding_lr": 0.02}
 BEST, REFERENCE = "stentor2-12m-best", "stentor2-12m"
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "the reference's recipe": (REFERENCE, {}),
     TEACHER: ("stentor2-12m-teacher", {}),
+    SECOND_TEACHER: ("stentor2-12m-teacher", {"train.seed": 1}),
     "qwen3 alone": (BEST, ALONE),
     "qwen3 alone, seed 1": (BEST, {**ALONE, "train.seed": 1}),
     "qwen3 alone, rates of the ablation": (BEST, {**ALONE, **FASTER}),
     "qwen3 alone, rates of the ablation, seed 1": (BEST, {**ALONE, **FASTER, "train.seed": 1}),
     "llama alone": (BEST, {**ALONE, **LLAMA}),
     "llama alone, rates of the ablation": (BEST, {**ALONE, **LLAMA, **FASTER}),
-    "qwen3, a share of 0.5 from the teacher": (BEST, {"train.teacher_share": 0.5}),
-    "qwen3, a share of 1.0 from the teacher": (BEST, {"train.teacher_share": 1.0}),
+    "qwen3, from random weights, a share of 0.5": (BEST, {**RANDOM, "train.teacher_share": 0.5}),
+    "qwen3, from random weights": (BEST, RANDOM),
     "qwen3": (BEST, {}),
     "qwen3, seed 1": (BEST, {"train.seed": 1}),
+    "qwen3, two teachers": (BEST, {"train.teachers": [TEACHER, SECOND_TEACHER]}),
     "llama": (BEST, LLAMA),
     "llama, seed 1": (BEST, {**LLAMA, "train.seed": 1}),
 }
@@ -51,8 +55,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 def run(name: str, shards_dir: Path, runs_dir: Path) -> dict[str, Any]:
     """Make one run, or go on with it, and return what came of it."""
     base, overrides = RUNS[name]
-    if Recipe.load(base, overrides=overrides).train.teacher:
-        overrides = {**overrides, "train.teacher": str(runs_dir / TEACHER)}
+    if Recipe.load(base, overrides=overrides).train.teachers:
+        teachers = overrides.get("train.teachers", [TEACHER])
+        overrides = {**overrides, "train.teachers": [str(runs_dir / teacher) for teacher in teachers]}
     recipe = Recipe.load(base, overrides=overrides)
     run_dir, started = runs_dir / name, time.perf_counter()
     train(recipe, open_shards(shards_dir), run_dir)
@@ -93,7 +98,7 @@ def claims() -> list[Claim]:
         rows.append(
             Claim(
                 what=name, value=result["evaluation"]["bits_per_byte"], unit="bits per byte", better="lower",
-                target=LIMITS.get(carrier) if name in (carrier, f"{carrier}, seed 1") else None,
+                target=LIMITS.get(carrier) if name.removeprefix(carrier) in ITSELF else None,
             )
         )  # fmt: skip
     return rows
@@ -103,7 +108,7 @@ def main() -> None:
     """Make the runs that are missing and write the table."""
     shards_dir, runs_dir = map(Path, sys.argv[1:3])
     for name in sys.argv[3:] or RUNS:
-        others_learn_from_it = name == TEACHER and not (runs_dir / TEACHER).exists()
+        others_learn_from_it = name in (TEACHER, SECOND_TEACHER) and not (runs_dir / name).exists()
         if name not in results() or others_learn_from_it:
             append_line(LINES, json.dumps(run(name, shards_dir, runs_dir)))
             print(name, results()[name]["evaluation"]["bits_per_byte"], flush=True)
