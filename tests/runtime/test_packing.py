@@ -65,14 +65,14 @@ def test_rows_are_rounded_by_at_most_half_a_step(seed, size):
 @pytest.mark.parametrize(("keys", "parts"), [(1, 1), (2, 2), (4, 4), (8, 4), (5, 1), (6, 3)])
 def test_parts_have_equal_shares_of_the_heads(keys, parts):
     config = dataclasses.replace(CONFIG, num_key_value_heads=keys, num_attention_heads=2 * keys, head_dim=4)
-    network = pack(config, tensors(config), is_bytes=True, has_byte_cache=True).network
+    network = pack(config, tensors(config), dtype="int8", has_byte_cache=True).network
     assert network.num_parts == parts <= MAX_PARTS
     assert network.num_key_heads * parts == keys
     assert network.num_heads * parts == 2 * keys
 
 
 def test_sizes_are_padded_and_the_true_ones_kept():
-    network = pack(CONFIG, tensors(CONFIG), is_bytes=False, has_byte_cache=False).network
+    network = pack(CONFIG, tensors(CONFIG), dtype="float32", has_byte_cache=False).network
     assert (network.hidden_size, network.true_hidden_size) == (64, 40)
     assert (network.head_dim, network.true_head_dim) == (32, 10)
     assert network.inner_size == 64
@@ -80,9 +80,9 @@ def test_sizes_are_padded_and_the_true_ones_kept():
     assert network.has_head_norms
 
 
-@pytest.mark.parametrize("is_bytes", [False, True])
-def test_places_name_matrices_that_do_not_overlap(is_bytes):
-    packed = pack(CONFIG, tensors(CONFIG), is_bytes=is_bytes, has_byte_cache=False)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_places_name_matrices_that_do_not_overlap(dtype):
+    packed = pack(CONFIG, tensors(CONFIG), dtype=dtype, has_byte_cache=False)
     _, panels, scales, places, head_places, *_ = packed.arrays
     starts = [*places.reshape(-1, 2).tolist(), *head_places[:, :2].tolist()]
     assert starts == sorted(starts)
@@ -95,7 +95,7 @@ def test_places_name_matrices_that_do_not_overlap(is_bytes):
 
 def test_the_first_matrix_is_queries_keys_and_values_of_the_first_part_with_the_gain():
     given_tensors = tensors(CONFIG)
-    packed = pack(CONFIG, given_tensors, is_bytes=False, has_byte_cache=False)
+    packed = pack(CONFIG, given_tensors, dtype="float32", has_byte_cache=False)
     rows = 128  # two heads of queries, one of keys, one of values, each padded to 32
     matrix = packed.arrays[1][: 4 * rows * 64].view(np.float32).reshape(rows // 64, 64, 64)
     matrix = matrix.transpose(0, 2, 1).reshape(rows, 64)
@@ -112,7 +112,7 @@ def test_the_first_matrix_is_queries_keys_and_values_of_the_first_part_with_the_
 def test_angles_are_those_of_the_network_in_torch():
     from stentor.model.llama import rotary_tables
 
-    packed = pack(CONFIG, tensors(CONFIG), is_bytes=False, has_byte_cache=False)
+    packed = pack(CONFIG, tensors(CONFIG), dtype="float32", has_byte_cache=False)
     table = packed.arrays[-1]
     cosines, sines = rotary_tables(CONFIG)
     np.testing.assert_allclose(table[:, 0, :5], cosines[:, :5], atol=2e-6)

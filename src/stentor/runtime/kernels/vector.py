@@ -22,6 +22,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 LANES = 16
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _FLOATS, _INTS, _BYTES = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES), ir.VectorType(_I8, 4 * LANES)
+_SHORTS, _HALVES = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(ir.HalfType(), LANES)
 
 
 class _VectorType(types.Type):
@@ -43,9 +44,15 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, fe_type.llvm_type)
 
 
-def has_byte_products() -> bool:
-    """Whether the CPU that numba compiles for multiplies bytes and adds them up in one instruction (AVX512-VNNI)."""
-    return "+avx512vnni" in cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
+def _has(feature: str) -> bool:
+    """Whether the CPU that numba compiles for has a feature, as LLVM names it."""
+    features = cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
+    return f"+{feature}" in features.split(",")
+
+
+def byte_product_lanes() -> int:
+    """Return how many lanes one instruction multiplies bytes in and adds them up: 16, 8, or 0 where there is none."""
+    return 16 if _has("avx512vnni") else 8 if _has("avxvnni") else 0
 
 
 def _operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
@@ -103,6 +110,21 @@ def load_floats(builder: ir.IRBuilder, address: Any) -> Any:
 def store_floats(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
     """Write 16 float32 to an address."""
     return builder.store(values, _pointer(builder, address, _FLOATS), align=4)
+
+
+@_operation(FLOATS, types.int64)
+def load_halves(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the 16 float16 at an address, which needs no alignment, as float32.
+
+    Without an instruction for it, LLVM would call a function that nobody has: there the bits are moved to where float32
+    has them, and the exponent, which then is 112 too low, is raised.
+    """
+    if _has("f16c"):
+        return builder.fpext(_load(builder, address, _HALVES), _FLOATS)
+    wide = builder.sext(_load(builder, address, ir.VectorType(ir.IntType(16), LANES)), _INTS)
+    moved = builder.shl(wide, ir.Constant(_INTS, [13] * LANES))
+    kept = builder.and_(moved, ir.Constant(_INTS, [-0x7000_2000] * LANES))
+    return builder.fmul(builder.bitcast(kept, _FLOATS), _all(2.0**112))
 
 
 @_operation(BYTES, types.int64)
@@ -199,6 +221,12 @@ def high_bytes(builder: ir.IRBuilder, values: Any) -> Any:
     return builder.lshr(values, ir.Constant(_INTS, [8] * LANES))
 
 
+@_operation(INTS, INTS)
+def sixteenths(builder: ir.IRBuilder, values: Any) -> Any:
+    """Return integers divided by 16, rounded down."""
+    return builder.ashr(values, ir.Constant(_INTS, [4] * LANES))
+
+
 @_operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once."""
@@ -266,6 +294,13 @@ def total_of_ints(builder: ir.IRBuilder, values: Any) -> Any:
     return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
 
 
+@_operation(types.int32, types.int64)
+def total_of_bytes(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the sum of the 32 signed bytes at an address."""
+    wide = builder.sext(_load(builder, address, ir.VectorType(_I8, 2 * LANES)), _SHORTS)
+    return builder.sext(_call(builder, "llvm.vector.reduce.add.v32i16", ir.IntType(16), wide), _I32)
+
+
 # --- products of bytes -----------------------------------------------------------------------------------------
 
 
@@ -279,10 +314,16 @@ def dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any
         weights: unsigned bytes, 0 to 255.
         activations: signed bytes, -128 to 127.
     """
-    if has_byte_products():
-        arguments = (sums, *(builder.bitcast(values, _INTS) for values in (weights, activations)))
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS, *arguments)
-    return emit_portable_dot(builder, sums, weights, activations)
+    lanes = byte_product_lanes()
+    if not lanes:
+        return emit_portable_dot(builder, sums, weights, activations)
+    arguments = [sums, *(builder.bitcast(values, _INTS) for values in (weights, activations))]
+    pieces = []
+    for start in range(0, LANES, lanes):
+        given = [_shuffled(builder, values, list(range(start, start + lanes))) for values in arguments]
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+        pieces.append(_call(builder, name, ir.VectorType(_I32, lanes), *given))
+    return pieces[0] if len(pieces) == 1 else _joined(builder, *pieces)
 
 
 @_operation(INTS, INTS, BYTES, BYTES)
@@ -292,11 +333,15 @@ def portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: An
 
 
 def emit_portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Widen to 32 bits, multiply, and add up every fourth; LLVM finds the pairwise instructions that there are."""
-    wide = ir.VectorType(_I32, 4 * LANES)
-    products = builder.mul(builder.zext(weights, wide), builder.sext(activations, wide))
-    for place in range(4):
-        sums = builder.add(sums, _shuffled(builder, products, [4 * lane + place for lane in range(LANES)]))
+    """Multiply the even and the odd bytes as pairs of 16 bits, which most CPUs multiply and add in one instruction."""
+    eight, pairs = ir.Constant(_SHORTS, [8] * 2 * LANES), ir.VectorType(_I32, 2 * LANES)
+    w, x = builder.bitcast(weights, _SHORTS), builder.bitcast(activations, _SHORTS)
+    even = builder.and_(w, ir.Constant(_SHORTS, [255] * 2 * LANES)), builder.ashr(builder.shl(x, eight), eight)
+    odd = builder.lshr(w, eight), builder.ashr(x, eight)
+    for one, other in (even, odd):
+        products = builder.mul(builder.sext(one, pairs), builder.sext(other, pairs))
+        halves = [_shuffled(builder, products, list(range(start, 2 * LANES, 2))) for start in range(2)]
+        sums = builder.add(sums, builder.add(*halves))
     return sums
 
 
@@ -308,8 +353,8 @@ def low_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
 
 @_operation(BYTES, BYTES)
 def high_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return the upper four bits of each byte."""
-    return builder.lshr(values, ir.Constant(_BYTES, [4] * 4 * LANES))
+    """Return the upper four bits of each byte where they are, that is times 16."""
+    return builder.and_(values, ir.Constant(_BYTES, [240] * 4 * LANES))
 
 
 # --- LLVM ------------------------------------------------------------------------------------------------------
@@ -336,6 +381,11 @@ def _spread(builder: ir.IRBuilder, value: Any, scalar: ir.Type) -> Any:
 def _shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
     mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
     return builder.shuffle_vector(values, ir.Constant(values.type, ir.Undefined), mask)
+
+
+def _joined(builder: ir.IRBuilder, low: Any, high: Any) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    return builder.shuffle_vector(low, high, mask)
 
 
 def _all(value: float) -> ir.Constant:
