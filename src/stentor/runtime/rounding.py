@@ -59,7 +59,7 @@ def nibble_panels(whole_RC: NDArray[np.int8], scales_RB: NDArray[np.float16]) ->
     rows, columns = whole_RC.shape
     panels, blocks = rows // NIBBLE_PANEL_ROWS, columns // BLOCK
     low_high = (whole_RC + np.int8(8)).view(np.uint8).reshape(panels, NIBBLE_PANEL_ROWS, blocks, 2, 4, 4)
-    both = low_high[:, :, :, 0] | low_high[:, :, :, 1] << 4
+    both = low_high[:, :, :, 0] | low_high[:, :, :, 1] << np.uint8(4)
     weights = both.transpose(0, 2, 3, 1, 4).reshape(panels, -1)
     scales = scales_RB.reshape(panels, NIBBLE_PANEL_ROWS, blocks).transpose(0, 2, 1).reshape(panels, -1)
     return np.concatenate((weights, np.ascontiguousarray(scales).view(np.uint8)), axis=1).reshape(-1)

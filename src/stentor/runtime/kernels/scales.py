@@ -22,8 +22,10 @@ from stentor.runtime.kernels.vector import (
     total,
 )
 
-TRIED = tuple(np.linspace(-7, -10, 13, dtype=np.float32))
-"""What the largest weight of a block is made: of eight steps down and seven up it takes the longer side."""
+TRIED = tuple(np.linspace(-7, -10, 10, dtype=np.float32))
+"""What the largest weight of a block becomes before it is rounded, -8 in the plain way: only the negative side has an
+eighth step, and further out the largest is cut for the sake of the others. More of them gain less than 1% of the error.
+"""
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 

@@ -225,7 +225,8 @@ def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer
         _give(network, out, columns, room.inner + room.inner_stride * token)
     _multiply(
         network, network.weights, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner,
-        room.inner_stride, tokens.num_tokens, _partial(network, room, tokens.num_tokens, 0, part), 4 * network.hidden_size,
+        room.inner_stride, tokens.num_tokens, _partial(network, room, tokens.num_tokens, 0, part),
+        4 * network.hidden_size,
     )  # fmt: skip
 
 
