@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from other_cpu import logits
 
-from stentor.runtime.kernels.vector import byte_product_lanes
+from stentor.runtime.kernels.dots import byte_product_lanes
 
 CPUS = {
     "AVX2": ("haswell", "+avx2,+fma,+f16c", 0),
@@ -48,7 +48,7 @@ def test_logits_have_the_same_bits(name, features, lanes):
 
 @each_cpu
 def test_a_cpu_is_given_the_products_that_it_has(name, features, lanes):
-    code = "from stentor.runtime.kernels.vector import byte_product_lanes; print(byte_product_lanes())"
+    code = "from stentor.runtime.kernels.dots import byte_product_lanes; print(byte_product_lanes())"
     ran = subprocess.run(
         [sys.executable, "-c", code], env=told(name, features), capture_output=True, text=True, check=True
     )

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from stentor.runtime.compiled import Int, called, inlined
+from stentor.runtime.kernels.dots import dot
 from stentor.runtime.kernels.products import HEAD, quantize
 from stentor.runtime.kernels.vector import (
-    dot,
     exponential,
     first_lanes,
     floats,

@@ -9,7 +9,7 @@ times the scale of its token. Sums of their products are exact, so they do not d
 
 Four bits: a weight is an integer from -8 to 7, stored 8 higher, times the scale of its block of 32 columns of a row.
 Sums within a block are exact, and blocks are added up as float32 from the first to the last, on every CPU alike. Panels
-have 16 rows, one vector: with the halves of a byte apart, CPUs with 16 vectors have no room for the sums of more.
+have 16 rows, one vector: to take bytes apart needs room that CPUs with 16 vectors do not have beside more sums.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from __future__ import annotations
 import numpy as np
 
 from stentor.runtime.compiled import Int, called, inlined
+from stentor.runtime.kernels.dots import dot, dot_of_nibbles, high_nibbles, low_nibbles
 from stentor.runtime.kernels.vector import (
     absolute,
-    dot,
     floats,
-    high_nibbles,
     ints,
     largest,
     load_bytes,
@@ -29,11 +28,9 @@ from stentor.runtime.kernels.vector import (
     load_floats,
     load_halves,
     load_int,
-    low_nibbles,
     maximum,
     multiply_add,
     rounded,
-    sixteenths,
     spread_bytes,
     store_float,
     store_floats,
@@ -199,12 +196,12 @@ def multiply_nibbles(
             given, weights, scales = data + token * stride, panels, panels + columns * NIBBLE_PANEL_ROWS // 2
             x, start, a = given + HEAD, given + HEAD + columns, floats(np.float32(0))
             for _ in range(0, columns, BLOCK):
-                low, high = ints(load_int(start)), ints(np.int32(0))
+                sums = ints(load_int(start))
                 for column in range(0, BLOCK // 2, 4):
                     both = load_bytes(weights + 16 * column)
-                    low = dot(low, low_nibbles(both), spread_bytes(x + column))
-                    high = dot(high, high_nibbles(both), spread_bytes(x + BLOCK // 2 + column))
-                a = multiply_add(to_floats(low + sixteenths(high)), load_halves(scales), a)
+                    sums = dot_of_nibbles(sums, low_nibbles(both), spread_bytes(x + column))
+                    sums = dot_of_nibbles(sums, high_nibbles(both), spread_bytes(x + BLOCK // 2 + column))
+                a = multiply_add(to_floats(sums), load_halves(scales), a)
                 weights, scales, x, start = weights + 256, scales + 32, x + BLOCK, start + 4
             store_floats(out + token * out_stride, a * floats(load_float(given)))
         panels, out = panels + NIBBLE_PANEL_BYTES * columns, out + 4 * NIBBLE_PANEL_ROWS

@@ -3,7 +3,7 @@
 Numba's loops are left to LLVM to vectorize, which never chooses the dot product of bytes that CPUs have for inference,
 and gives no exponential of vectors. Here a `Floats` (16 float32), `Ints` (16 int32) or `Bytes` (64 bytes, four for each
 of 16 lanes) is a type of its own, with arithmetic, loads and stores at addresses. On a CPU with narrower vectors LLVM
-splits them; only `dot` picks an instruction by hand, and gives the same integers without it.
+splits them; products of bytes, which it would not find, are in `dots`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 LANES = 16
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _FLOATS, _INTS, _BYTES = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES), ir.VectorType(_I8, 4 * LANES)
-_SHORTS, _HALVES = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(ir.HalfType(), LANES)
 
 
 class _VectorType(types.Type):
@@ -44,18 +43,13 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, fe_type.llvm_type)
 
 
-def _has(feature: str) -> bool:
+def has_feature(feature: str) -> bool:
     """Whether the CPU that numba compiles for has a feature, as LLVM names it."""
     features = cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
     return f"+{feature}" in features.split(",")
 
 
-def byte_product_lanes() -> int:
-    """Return how many lanes one instruction multiplies bytes in and adds them up: 16, 8, or 0 where there is none."""
-    return 16 if _has("avx512vnni") else 8 if _has("avxvnni") else 0
-
-
-def _operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
+def operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
     """Make a function that compiled code can call out of one that emits its LLVM code."""
 
     def make(emit: Callable[..., Any]) -> Any:
@@ -100,89 +94,89 @@ for _operator, _emit in ((operator.add, "add"), (operator.sub, "sub")):
 # --- memory ----------------------------------------------------------------------------------------------------
 
 
-@_operation(FLOATS, types.int64)
+@operation(FLOATS, types.int64)
 def load_floats(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 16 float32 at an address, which needs no alignment."""
     return _load(builder, address, _FLOATS)
 
 
-@_operation(types.void, types.int64, FLOATS)
+@operation(types.void, types.int64, FLOATS)
 def store_floats(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
     """Write 16 float32 to an address."""
     return builder.store(values, _pointer(builder, address, _FLOATS), align=4)
 
 
-@_operation(FLOATS, types.int64)
+@operation(FLOATS, types.int64)
 def load_halves(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 16 float16 at an address, which needs no alignment, as float32.
 
     Without an instruction for it, LLVM would call a function that nobody has: there the bits are moved to where float32
     has them, and the exponent, which then is 112 too low, is raised.
     """
-    if _has("f16c"):
-        return builder.fpext(_load(builder, address, _HALVES), _FLOATS)
+    if has_feature("f16c"):
+        return builder.fpext(_load(builder, address, ir.VectorType(ir.HalfType(), LANES)), _FLOATS)
     wide = builder.sext(_load(builder, address, ir.VectorType(ir.IntType(16), LANES)), _INTS)
     moved = builder.shl(wide, ir.Constant(_INTS, [13] * LANES))
     kept = builder.and_(moved, ir.Constant(_INTS, [-0x7000_2000] * LANES))
     return builder.fmul(builder.bitcast(kept, _FLOATS), _all(2.0**112))
 
 
-@_operation(BYTES, types.int64)
+@operation(BYTES, types.int64)
 def load_bytes(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 64 bytes at an address."""
     return _load(builder, address, _BYTES)
 
 
-@_operation(BYTES, types.int64)
+@operation(BYTES, types.int64)
 def spread_bytes(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 4 bytes at an address, in each of the 16 lanes."""
     return builder.bitcast(_spread(builder, _load(builder, address, _I32), _I32), _BYTES)
 
 
-@_operation(types.void, types.int64, INTS)
+@operation(types.void, types.int64, INTS)
 def store_low_bytes(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
     """Write the lowest byte of each of 16 integers."""
     narrow = ir.VectorType(_I8, LANES)
     return builder.store(builder.trunc(values, narrow), _pointer(builder, address, narrow), align=1)
 
 
-@_operation(types.float32, types.int64)
+@operation(types.float32, types.int64)
 def load_float(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the float32 at an address."""
     return builder.load(_pointer(builder, address, _F32), align=4)
 
 
-@_operation(types.void, types.int64, types.float32)
+@operation(types.void, types.int64, types.float32)
 def store_float(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write a float32 to an address."""
     return builder.store(value, _pointer(builder, address, _F32), align=4)
 
 
-@_operation(types.int32, types.int64)
+@operation(types.int32, types.int64)
 def load_int(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the int32 at an address, which needs no alignment."""
     return builder.load(_pointer(builder, address, _I32), align=1)
 
 
-@_operation(types.void, types.int64, types.int32)
+@operation(types.void, types.int64, types.int32)
 def store_int(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write an int32 to an address, which needs no alignment."""
     return builder.store(value, _pointer(builder, address, _I32), align=1)
 
 
-@_operation(types.int64, types.int64)
+@operation(types.int64, types.int64)
 def load_long(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the int64 at an address."""
     return builder.load(_pointer(builder, address, _I64), align=8)
 
 
-@_operation(types.void, types.int64, types.int64)
+@operation(types.void, types.int64, types.int64)
 def store_long(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write an int64 to an address."""
     return builder.store(value, _pointer(builder, address, _I64), align=8)
 
 
-@_operation(types.void, types.int64, types.int64)
+@operation(types.void, types.int64, types.int64)
 def move_byte(builder: ir.IRBuilder, address: Any, to: Any) -> Any:
     """Copy a byte from an address to another."""
     return builder.store(builder.load(_pointer(builder, address, _I8), align=1), _pointer(builder, to, _I8), align=1)
@@ -191,61 +185,55 @@ def move_byte(builder: ir.IRBuilder, address: Any, to: Any) -> Any:
 # --- arithmetic ------------------------------------------------------------------------------------------------
 
 
-@_operation(FLOATS, types.float32)
+@operation(FLOATS, types.float32)
 def floats(builder: ir.IRBuilder, value: Any) -> Any:
     """Return a number in all lanes."""
     return _spread(builder, value, _F32)
 
 
-@_operation(INTS, types.int32)
+@operation(INTS, types.int32)
 def ints(builder: ir.IRBuilder, value: Any) -> Any:
     """Return an integer in all lanes."""
     return _spread(builder, value, _I32)
 
 
-@_operation(FLOATS, INTS)
+@operation(FLOATS, INTS)
 def to_floats(builder: ir.IRBuilder, values: Any) -> Any:
     """Return integers as float32."""
     return builder.sitofp(values, _FLOATS)
 
 
-@_operation(INTS, FLOATS)
+@operation(INTS, FLOATS)
 def rounded(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the nearest integers, a half to the even one."""
-    return builder.fptosi(_call(builder, "llvm.rint.v16f32", _FLOATS, values), _INTS)
+    return builder.fptosi(call(builder, "llvm.rint.v16f32", _FLOATS, values), _INTS)
 
 
-@_operation(INTS, INTS)
+@operation(INTS, INTS)
 def high_bytes(builder: ir.IRBuilder, values: Any) -> Any:
     """Return integers without their lowest byte, that is divided by 256."""
     return builder.lshr(values, ir.Constant(_INTS, [8] * LANES))
 
 
-@_operation(INTS, INTS)
-def sixteenths(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return integers divided by 16, rounded down."""
-    return builder.ashr(values, ir.Constant(_INTS, [4] * LANES))
-
-
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once."""
-    return _call(builder, "llvm.fma.v16f32", _FLOATS, a, b, c)
+    return call(builder, "llvm.fma.v16f32", _FLOATS, a, b, c)
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def maximum(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """Return the larger number in each lane; b where either is none."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def absolute(builder: ir.IRBuilder, values: Any) -> Any:
     """Return numbers without their sign."""
-    return _call(builder, "llvm.fabs.v16f32", _FLOATS, values)
+    return call(builder, "llvm.fabs.v16f32", _FLOATS, values)
 
 
-@_operation(FLOATS, types.int64, FLOATS, FLOATS)
+@operation(FLOATS, types.int64, FLOATS, FLOATS)
 def first_lanes(builder: ir.IRBuilder, count: Any, values: Any, others: Any) -> Any:
     """Return the first so many lanes of one vector, and the rest of another."""
     lanes = ir.Constant(_INTS, list(range(LANES)))
@@ -253,7 +241,7 @@ def first_lanes(builder: ir.IRBuilder, count: Any, values: Any, others: Any) -> 
     return builder.select(is_first, values, others)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def exponential(builder: ir.IRBuilder, values: Any) -> Any:
     """Return e to the power of numbers up to 88, to 2e-7 of the value; numbers below -87 give about 1e-38.
 
@@ -261,12 +249,12 @@ def exponential(builder: ir.IRBuilder, values: Any) -> Any:
     taken off in two pieces, the first of which has so few digits that n times it is exact (Cody and Waite 1980).
     """
     values = builder.select(builder.fcmp_ordered(">", values, _all(-87.3)), values, _all(-87.3))
-    whole = _call(builder, "llvm.rint.v16f32", _FLOATS, builder.fmul(values, _all(1.4426950408889634)))
-    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(-0.693359375), values)
-    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(2.12194440e-4), rest)
+    whole = call(builder, "llvm.rint.v16f32", _FLOATS, builder.fmul(values, _all(1.4426950408889634)))
+    rest = call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(-0.693359375), values)
+    rest = call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(2.12194440e-4), rest)
     power = _all(1 / 720)
     for factorial in (120, 24, 6, 2, 1, 1):
-        power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, rest, _all(1 / factorial))
+        power = call(builder, "llvm.fma.v16f32", _FLOATS, power, rest, _all(1 / factorial))
     exponent = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(power, _INTS), exponent), _FLOATS)
 
@@ -274,87 +262,32 @@ def exponential(builder: ir.IRBuilder, values: Any) -> Any:
 # --- over all lanes --------------------------------------------------------------------------------------------
 
 
-@_operation(types.float32, FLOATS)
+@operation(types.float32, FLOATS)
 def total(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the sum of all lanes, halves added to each other: the same bits on every CPU."""
     for half in (8, 4, 2, 1):
-        values = builder.fadd(values, _shuffled(builder, values, [(lane + half) % LANES for lane in range(LANES)]))
+        values = builder.fadd(values, shuffled(builder, values, [(lane + half) % LANES for lane in range(LANES)]))
     return builder.extract_element(values, _I32(0))
 
 
-@_operation(types.float32, FLOATS)
+@operation(types.float32, FLOATS)
 def largest(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the largest lane."""
-    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, values)
+    return call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, values)
 
 
-@_operation(types.int32, INTS)
+@operation(types.int32, INTS)
 def total_of_ints(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the sum of all lanes."""
-    return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
+    return call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
 
 
-@_operation(types.int32, types.int64)
+@operation(types.int32, types.int64)
 def total_of_bytes(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the sum of the 32 signed bytes at an address."""
-    wide = builder.sext(_load(builder, address, ir.VectorType(_I8, 2 * LANES)), _SHORTS)
-    return builder.sext(_call(builder, "llvm.vector.reduce.add.v32i16", ir.IntType(16), wide), _I32)
-
-
-# --- products of bytes -----------------------------------------------------------------------------------------
-
-
-@_operation(INTS, INTS, BYTES, BYTES)
-def dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Return sums, to each of which the four products of its lane are added.
-
-    Args:
-        builder: of the code.
-        sums: 16 integers.
-        weights: unsigned bytes, 0 to 255.
-        activations: signed bytes, -128 to 127.
-    """
-    lanes = byte_product_lanes()
-    if not lanes:
-        return emit_portable_dot(builder, sums, weights, activations)
-    arguments = [sums, *(builder.bitcast(values, _INTS) for values in (weights, activations))]
-    pieces = []
-    for start in range(0, LANES, lanes):
-        given = [_shuffled(builder, values, list(range(start, start + lanes))) for values in arguments]
-        name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
-        pieces.append(_call(builder, name, ir.VectorType(_I32, lanes), *given))
-    return pieces[0] if len(pieces) == 1 else _joined(builder, *pieces)
-
-
-@_operation(INTS, INTS, BYTES, BYTES)
-def portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Return what `dot` does, from instructions that every CPU has."""
-    return emit_portable_dot(builder, sums, weights, activations)
-
-
-def emit_portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Multiply the even and the odd bytes as pairs of 16 bits, which most CPUs multiply and add in one instruction."""
-    eight, pairs = ir.Constant(_SHORTS, [8] * 2 * LANES), ir.VectorType(_I32, 2 * LANES)
-    w, x = builder.bitcast(weights, _SHORTS), builder.bitcast(activations, _SHORTS)
-    even = builder.and_(w, ir.Constant(_SHORTS, [255] * 2 * LANES)), builder.ashr(builder.shl(x, eight), eight)
-    odd = builder.lshr(w, eight), builder.ashr(x, eight)
-    for one, other in (even, odd):
-        products = builder.mul(builder.sext(one, pairs), builder.sext(other, pairs))
-        halves = [_shuffled(builder, products, list(range(start, 2 * LANES, 2))) for start in range(2)]
-        sums = builder.add(sums, builder.add(*halves))
-    return sums
-
-
-@_operation(BYTES, BYTES)
-def low_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return the lower four bits of each byte."""
-    return builder.and_(values, ir.Constant(_BYTES, [15] * 4 * LANES))
-
-
-@_operation(BYTES, BYTES)
-def high_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return the upper four bits of each byte where they are, that is times 16."""
-    return builder.and_(values, ir.Constant(_BYTES, [240] * 4 * LANES))
+    short = ir.IntType(16)
+    wide = builder.sext(_load(builder, address, ir.VectorType(_I8, 2 * LANES)), ir.VectorType(short, 2 * LANES))
+    return builder.sext(call(builder, "llvm.vector.reduce.add.v32i16", short, wide), _I32)
 
 
 # --- LLVM ------------------------------------------------------------------------------------------------------
@@ -368,24 +301,21 @@ def _load(builder: ir.IRBuilder, address: Any, what: ir.Type) -> Any:
     return builder.load(_pointer(builder, address, what), align=1 if what is not _FLOATS else 4)
 
 
-def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+    """Emit a call of one of LLVM's own functions, by its full name."""
     function_type = ir.FunctionType(result, [value.type for value in values])
     return builder.call(builder.module.declare_intrinsic(name, (), function_type), values)
 
 
 def _spread(builder: ir.IRBuilder, value: Any, scalar: ir.Type) -> Any:
     vector = builder.insert_element(ir.Constant(ir.VectorType(scalar, LANES), ir.Undefined), value, _I32(0))
-    return _shuffled(builder, vector, [0] * LANES)
+    return shuffled(builder, vector, [0] * LANES)
 
 
-def _shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
+def shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
+    """Emit the vector of these lanes of another."""
     mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
     return builder.shuffle_vector(values, ir.Constant(values.type, ir.Undefined), mask)
-
-
-def _joined(builder: ir.IRBuilder, low: Any, high: Any) -> Any:
-    mask = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
-    return builder.shuffle_vector(low, high, mask)
 
 
 def _all(value: float) -> ir.Constant:
