@@ -120,14 +120,22 @@ def multiply_bytes(
         for token in range(num_tokens):
             given = data + token * stride
             start, weights, x = ints(np.int32(-128) * load_int(given + 4)), panels, given + HEAD
-            a, b, c, d = start, start, start, start
-            for _ in range(0, columns, 4):
+            a, b, c, d = start, start, start, start  # one sum of a row waits while the other is added to
+            e = ints(np.int32(0))
+            f, g, h = e, e, e
+            for _ in range(0, columns, 8):
                 four = spread_bytes(x)
                 a = dot(a, load_bytes(weights), four)
                 b = dot(b, load_bytes(weights + 64), four)
                 c = dot(c, load_bytes(weights + 128), four)
                 d = dot(d, load_bytes(weights + 192), four)
-                weights, x = weights + 256, x + 4
+                four = spread_bytes(x + 4)
+                e = dot(e, load_bytes(weights + 256), four)
+                f = dot(f, load_bytes(weights + 320), four)
+                g = dot(g, load_bytes(weights + 384), four)
+                h = dot(h, load_bytes(weights + 448), four)
+                weights, x = weights + 512, x + 8
+            a, b, c, d = a + e, b + f, c + g, d + h
             scale, to = floats(load_float(given)), out + token * out_stride
             store_floats(to, to_floats(a) * (load_floats(row_scales) * scale))
             store_floats(to + 64, to_floats(b) * (load_floats(row_scales + 64) * scale))
@@ -192,16 +200,46 @@ def multiply_nibbles(
         out_stride: bytes from a token's results to the next.
     """
     for _ in range(0, rows, NIBBLE_PANEL_ROWS):
-        for token in range(num_tokens):
-            given, weights, scales = data + token * stride, panels, panels + columns * NIBBLE_PANEL_ROWS // 2
-            x, start, a = given + HEAD, given + HEAD + columns, floats(np.float32(0))
-            for _ in range(0, columns, BLOCK):
-                sums = ints(load_int(start))
-                for column in range(0, BLOCK // 2, 4):
-                    both = load_bytes(weights + 16 * column)
-                    sums = dot_of_nibbles(sums, low_nibbles(both), spread_bytes(x + column))
-                    sums = dot_of_nibbles(sums, high_nibbles(both), spread_bytes(x + BLOCK // 2 + column))
-                a = multiply_add(to_floats(sums), load_halves(scales), a)
-                weights, scales, x, start = weights + 256, scales + 32, x + BLOCK, start + 4
-            store_floats(out + token * out_stride, a * floats(load_float(given)))
+        for token in range(0, num_tokens - 1, 2):
+            _two_by_nibbles(panels, columns, data + token * stride, stride, out + token * out_stride, out_stride)
+        if num_tokens % 2:
+            _one_by_nibbles(panels, columns, data + (num_tokens - 1) * stride, out + (num_tokens - 1) * out_stride)
         panels, out = panels + NIBBLE_PANEL_BYTES * columns, out + 4 * NIBBLE_PANEL_ROWS
+
+
+@inlined
+def _one_by_nibbles(weights: Int, columns: Int, given: Int, out: Int) -> None:
+    """Multiply a panel with one token."""
+    x, start, scales = given + HEAD, given + HEAD + columns, weights + columns * NIBBLE_PANEL_ROWS // 2
+    summed = floats(np.float32(0))
+    for _ in range(0, columns, BLOCK):
+        sums = ints(load_int(start))
+        for column in range(0, BLOCK // 2, 4):
+            both = load_bytes(weights + 16 * column)
+            sums = dot_of_nibbles(sums, low_nibbles(both), spread_bytes(x + column))
+            sums = dot_of_nibbles(sums, high_nibbles(both), spread_bytes(x + BLOCK // 2 + column))
+        summed = multiply_add(to_floats(sums), load_halves(scales), summed)
+        weights, scales, x, start = weights + 256, scales + 32, x + BLOCK, start + 4
+    store_floats(out, summed * floats(load_float(given)))
+
+
+@inlined
+def _two_by_nibbles(weights: Int, columns: Int, given: Int, stride: Int, out: Int, out_stride: Int) -> None:
+    """Multiply a panel with two tokens, for both of which bytes are taken apart once."""
+    x, start, scales = given + HEAD, given + HEAD + columns, weights + columns * NIBBLE_PANEL_ROWS // 2
+    a = floats(np.float32(0))
+    b = a
+    for _ in range(0, columns, BLOCK):
+        one, two = ints(load_int(start)), ints(load_int(start + stride))
+        for column in range(0, BLOCK // 2, 4):
+            both = load_bytes(weights + 16 * column)
+            low, high = low_nibbles(both), high_nibbles(both)
+            one = dot_of_nibbles(one, low, spread_bytes(x + column))
+            two = dot_of_nibbles(two, low, spread_bytes(x + column + stride))
+            one = dot_of_nibbles(one, high, spread_bytes(x + BLOCK // 2 + column))
+            two = dot_of_nibbles(two, high, spread_bytes(x + BLOCK // 2 + column + stride))
+        scale = load_halves(scales)
+        a, b = multiply_add(to_floats(one), scale, a), multiply_add(to_floats(two), scale, b)
+        weights, scales, x, start = weights + 256, scales + 32, x + BLOCK, start + 4
+    store_floats(out, a * floats(load_float(given)))
+    store_floats(out + out_stride, b * floats(load_float(given + stride)))
