@@ -1,9 +1,10 @@
-"""Claim: with weights in four bits a CPU makes a token no later than with INT8, and reads little more than half as much.
+"""Claim: with weights in four bits a CPU makes a token no later than with INT8, and reads little over half as much.
 
 usage: python benchmarks/cpu_weights.py
 
-Random weights of the published shapes with normed queries and keys, an INT8 cache, one thread. Milliseconds are processor
-time, the best of many turns that the dtypes take one after the other: other work on the machine only ever slows one down.
+Random weights of the published shapes with normed queries and keys, an INT8 cache, one thread. Milliseconds are
+processor time, the best of many turns that the dtypes take one after the other: other work on the machine only ever
+slows one down.
 """
 
 from __future__ import annotations
