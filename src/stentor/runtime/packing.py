@@ -53,18 +53,10 @@ def pack(config: ModelConfig, tensors: Mapping[str, Array], *, dtype: str, has_b
     """
     weights, head_weights = _KINDS[dtype]
     shape, plain = _Shape.of(config), {name: as_float32(array) for name, array in tensors.items()}
-    known = {name: _known_scales(array) for name, array in tensors.items()} if weights == NIBBLES else plain
+    known = _known_scales(tensors) if weights == NIBBLES else None
     store = _Store()
     places = [
-        [
-            [
-                store.add(matrix, weights, scales)
-                for matrix, scales in zip(
-                    *(_matrices(shape, config, arrays, layer, part) for arrays in (plain, known)), strict=True
-                )
-            ]
-            for part in range(shape.parts)
-        ]
+        [_add_matrices(store, weights, shape, config, plain, known, layer, part) for part in range(shape.parts)]
         for layer in range(config.num_hidden_layers)
     ]
     embedding = _padded(plain[EMBEDDING], columns=shape.hidden)
@@ -159,11 +151,26 @@ class _Store:
         return panels, np.concatenate([*self._scales, np.empty(0, dtype=np.float32)])
 
 
-def _known_scales(array: Array) -> Floats:
-    """Return the scale of each weight where a file has them in blocks like ours, else zeros."""
-    if isinstance(array, Quantized) and array.kind == "Q4_0":
-        return np.repeat(array.blocks["scale"].astype(np.float32), BLOCK, axis=-1)
-    return np.broadcast_to(np.float32(0), array.shape)
+def _known_scales(tensors: Mapping[str, Array]) -> dict[str, Floats] | None:
+    """Return the scale of each weight where a file has them in blocks like ours, else zeros; None where it has none."""
+    if not any(isinstance(array, Quantized) and array.kind == "Q4_0" for array in tensors.values()):
+        return None
+    return {
+        name: np.repeat(array.blocks["scale"].astype(np.float32), BLOCK, axis=-1)
+        if isinstance(array, Quantized) and array.kind == "Q4_0"
+        else np.broadcast_to(np.float32(0), array.shape)
+        for name, array in tensors.items()
+    }
+
+
+def _add_matrices(
+    store: _Store, weights: int, shape: _Shape, config: ModelConfig, plain: Mapping[str, Floats],
+    known: Mapping[str, Floats] | None, layer: int, part: int,
+) -> list[tuple[int, int]]:  # fmt: skip
+    """Add the matrices of a part of a layer; returns their places."""
+    matrices = _matrices(shape, config, plain, layer, part)
+    scales = _matrices(shape, config, known, layer, part) if known else [None] * len(matrices)
+    return [store.add(matrix, weights, known_RC) for matrix, known_RC in zip(matrices, scales, strict=True)]
 
 
 def _matrices(

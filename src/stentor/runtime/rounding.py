@@ -29,7 +29,7 @@ def rounded_blocks(matrix_RC: Floats, known_RC: Floats | None = None) -> tuple[N
     blocks = np.ascontiguousarray(matrix_RC, dtype=np.float32).reshape(len(matrix_RC), -1, BLOCK)
     scales = np.empty(blocks.shape[:2], dtype=np.float32)
     choose_scales(blocks.ctypes.data, scales.size, scales.ctypes.data)
-    if known_RC is not None and known_RC.any():
+    if known_RC is not None:
         known = known_RC.reshape(blocks.shape)
         shared = np.where(known.max(axis=2) > 0, known.max(axis=2), known.min(axis=2))
         is_shared = ((known == shared[..., None]) | (blocks == 0)).all(axis=2) & (shared != 0)
