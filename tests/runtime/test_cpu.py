@@ -37,7 +37,7 @@ SHAPES = {
     "untied": {"tie_word_embeddings": False},
     "even sizes": {"hidden_size": 64, "head_dim": 32, "intermediate_size": 256, "vocab_size": 512},
 }
-DTYPES = [("float32", "float32"), ("int8", "float32"), ("int8", "int8"), ("float32", "int8")]
+DTYPES = [("float32", "float32"), ("int8", "float32"), ("int8", "int8"), ("float32", "int8"), ("int4", "int8")]
 each_dtype = pytest.mark.parametrize(("dtype", "cache_dtype"), DTYPES)
 
 
@@ -94,7 +94,7 @@ def test_bytes_are_near(changes, dtype, cache_dtype):
     ids = ids_of(config, 40)
     exact, near = (in_blocks(network(config, *kind), ids, []) for kind in (DTYPES[0], (dtype, cache_dtype)))
     correlation = np.corrcoef(exact.ravel(), near.ravel())[0, 1]
-    assert correlation > 0.99
+    assert correlation > (0.9 if dtype == "int4" else 0.99)
 
 
 @each_dtype

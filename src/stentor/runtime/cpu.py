@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stentor.model.config import ModelConfig
+from stentor.model.quantized import Array
 from stentor.runtime.kernels.attention import CHUNK
 from stentor.runtime.kernels.products import HEAD
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
@@ -20,7 +21,7 @@ from stentor.runtime.workers import Workers
 
 MAX_TOKENS = 64
 """Tokens of one pass; a longer prompt is several."""
-DTYPES = ("float32", "int8")
+DTYPES = ("float32", "int8", "int4")
 
 
 class CpuNetwork:
@@ -28,9 +29,9 @@ class CpuNetwork:
 
     Args:
         config: its sizes.
-        tensors: float32 under Hugging Face's names.
-        dtype: of the weights: `float32` or `int8`.
-        cache_dtype: of keys and values, likewise.
+        tensors: under Hugging Face's names.
+        dtype: of the weights, one of `DTYPES`; in `int4` the head is in INT8.
+        cache_dtype: of keys and values: `float32` or `int8`.
         num_sequences: that the cache holds.
         num_threads: at most one for each part of the network; the result does not depend on it.
     """
@@ -38,7 +39,7 @@ class CpuNetwork:
     def __init__(
         self,
         config: ModelConfig,
-        tensors: Mapping[str, NDArray[np.float32]],
+        tensors: Mapping[str, Array],
         *,
         dtype: str = "float32",
         cache_dtype: str = "float32",
@@ -46,7 +47,7 @@ class CpuNetwork:
         num_threads: int = 1,
     ) -> None:
         self.config = config
-        self._packed = pack(config, tensors, is_bytes=dtype == "int8", has_byte_cache=cache_dtype == "int8")
+        self._packed = pack(config, tensors, dtype=dtype, has_byte_cache=cache_dtype == "int8")
         network = self._packed.network
         self._cache = _make_cache(network, config.max_position_embeddings, num_sequences)
         self._given = np.zeros((3, MAX_TOKENS), dtype=np.int64)

@@ -1,7 +1,8 @@
-"""Weights as the kernels read them: cut into parts, padded, norm gains multiplied in, laid out in panels.
+"""Weights as the kernels read them: cut into parts, padded, rounded, laid out in panels.
 
 A head keeps its two halves, each padded to 16, so that RoPE turns whole vectors; zeros that pad a matrix never reach a
-result. Bytes have one scale a row. See `kernels.products` for panels and `kernels.step` for parts.
+result. Nothing is multiplied into a matrix: rounded, it has the whole numbers that it was trained with or that its file
+holds. See `rounding` for these, `kernels.products` for panels and `kernels.step` for parts.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stentor.model.config import ModelConfig
-from stentor.runtime.kernels.products import PANEL_ROWS
+from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
+from stentor.model.quantized import Array, Quantized, as_float32
+from stentor.runtime.kernels.products import BLOCK, BYTES, FLOATS, NIBBLES, PANEL_ROWS
 from stentor.runtime.kernels.records import Network
+from stentor.runtime.rounding import (
+    Floats,
+    byte_panels,
+    float_panels,
+    nibble_panels,
+    rounded_blocks,
+    rounded_rows,
+)
 
 MAX_PARTS = 4
 """More threads than this gain nothing on models that fit a cache."""
 _ALIGNMENT, _LANES = 64, 16
-Floats = NDArray[np.float32]
+_KINDS = {"float32": (FLOATS, FLOATS), "int8": (BYTES, BYTES), "int4": (NIBBLES, BYTES)}
+"""How the weights of layers and of the head are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +42,33 @@ class Packed:
     arrays: tuple[NDArray, ...]
 
 
-def pack(config: ModelConfig, tensors: Mapping[str, Floats], *, is_bytes: bool, has_byte_cache: bool) -> Packed:
+def pack(config: ModelConfig, tensors: Mapping[str, Array], *, dtype: str, has_byte_cache: bool) -> Packed:
     """Lay out a network.
 
     Args:
         config: its sizes.
-        tensors: float32 under Hugging Face's names.
-        is_bytes: store weights as bytes.
+        tensors: under Hugging Face's names. Blocks of Q4_0 stay what they are in `int4`, where parts do not cut them.
+        dtype: of the weights, `float32`, `int8` or `int4`.
         has_byte_cache: keep keys and values as bytes.
     """
-    shape = _Shape.of(config)
-    store = _Store(is_bytes=is_bytes)
+    weights, head_weights = _KINDS[dtype]
+    shape, plain = _Shape.of(config), {name: as_float32(array) for name, array in tensors.items()}
+    known = _known_scales(tensors) if weights == NIBBLES else None
+    store = _Store()
     places = [
-        [
-            [store.add(matrix) for matrix in _matrices(shape, config, tensors, layer, part)]
-            for part in range(shape.parts)
-        ]
+        [_add_matrices(store, weights, shape, config, plain, known, layer, part) for part in range(shape.parts)]
         for layer in range(config.num_hidden_layers)
     ]
-    embedding = _padded(tensors["model.embed_tokens.weight"], columns=shape.hidden)
-    head = tensors["model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"]
-    head = _padded(head * tensors["model.norm.weight"], rows=shape.vocab, columns=shape.hidden)
+    embedding = _padded(plain[EMBEDDING], columns=shape.hidden)
+    head = _padded(plain[EMBEDDING if config.tie_word_embeddings else HEAD], rows=shape.vocab, columns=shape.hidden)
     rows = shape.vocab // shape.parts
-    head_places = [[*store.add(head[part * rows :][:rows]), part * rows, rows] for part in range(shape.parts)]
+    head_places = [
+        [*store.add(head[part * rows :][:rows], head_weights), part * rows, rows] for part in range(shape.parts)
+    ]
     panels, row_scales = store.arrays()
     arrays = (
-        embedding, panels, row_scales, np.array(places, dtype=np.int64), np.array(head_places, dtype=np.int64),
-        _head_gains(shape, config, tensors), _rotary(shape, config),
+        embedding, _gains(shape, config, plain), panels, row_scales, np.array(places, dtype=np.int64),
+        np.array(head_places, dtype=np.int64), _head_gains(shape, config, plain), _rotary(shape, config),
     )  # fmt: skip
     network = Network(
         num_layers=config.num_hidden_layers,
@@ -70,10 +82,11 @@ def pack(config: ModelConfig, tensors: Mapping[str, Floats], *, is_bytes: bool, 
         inner_size=shape.inner,
         vocab_size=shape.vocab,
         has_head_norms=config.has_qk_norm,
-        is_bytes=is_bytes,
+        weights=weights,
+        head_weights=head_weights,
         has_byte_cache=has_byte_cache,
         eps=np.float32(config.rms_norm_eps),
-        **dict(zip(Network._fields[-7:], (array.ctypes.data for array in arrays), strict=True)),
+        **dict(zip(Network._fields[-len(arrays) :], (array.ctypes.data for array in arrays), strict=True)),
     )
     return Packed(network, arrays)
 
@@ -103,24 +116,31 @@ class _Shape:
 class _Store:
     """Collects matrices as panels, and where each begins."""
 
-    def __init__(self, *, is_bytes: bool) -> None:
-        self._is_bytes = is_bytes
+    def __init__(self) -> None:
         self._panels: list[NDArray[np.uint8]] = []
         self._scales: list[Floats] = []
         self._num_bytes = self._num_rows = 0
 
-    def add(self, matrix_RC: Floats) -> tuple[int, int]:
-        """Add a matrix of whole panels; returns its first byte and its first row."""
+    def add(self, matrix_RC: Floats, weights: int, known_RC: Floats | None = None) -> tuple[int, int]:
+        """Add a matrix of whole panels; returns its first byte and its first row.
+
+        Args:
+            matrix_RC: what is added.
+            weights: how to store it, a kind of `kernels.products`.
+            known_RC: for `rounded_blocks`.
+        """
         place = self._num_bytes, self._num_rows
-        scales_R = np.ones(len(matrix_RC), dtype=np.float32)
-        if self._is_bytes:
+        if weights == NIBBLES:
+            panels = nibble_panels(*rounded_blocks(matrix_RC, known_RC))
+        elif weights == BYTES:
             whole_RC, scales_R = rounded_rows(matrix_RC)
             panels = byte_panels(whole_RC)
+            self._scales.append(scales_R)
+            self._num_rows += len(scales_R)
         else:
             panels = float_panels(matrix_RC)
         self._panels.append(panels)
-        self._scales.append(scales_R)
-        self._num_bytes, self._num_rows = self._num_bytes + panels.size, self._num_rows + len(matrix_RC)
+        self._num_bytes += panels.size
         return place
 
     def arrays(self) -> tuple[NDArray[np.uint8], Floats]:
@@ -128,40 +148,45 @@ class _Store:
         room = np.empty(self._num_bytes + _ALIGNMENT, dtype=np.uint8)
         panels = room[-room.ctypes.data % _ALIGNMENT :][: self._num_bytes]
         np.concatenate(self._panels, out=panels)
-        return panels, np.concatenate(self._scales)
+        return panels, np.concatenate([*self._scales, np.empty(0, dtype=np.float32)])
 
 
-def rounded_rows(matrix_RC: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Return a matrix as whole numbers from -127 to 127, and the scale of each row."""
-    scales_R = np.maximum(np.abs(matrix_RC).max(axis=1), np.float32(1e-30)) / np.float32(127)
-    return np.rint(matrix_RC / scales_R[:, None]).astype(np.int8), scales_R.astype(np.float32)
+def _known_scales(tensors: Mapping[str, Array]) -> dict[str, Floats] | None:
+    """Return the scale of each weight where a file has them in blocks like ours, else zeros; None where it has none."""
+    if not any(isinstance(array, Quantized) and array.kind == "Q4_0" for array in tensors.values()):
+        return None
+    return {
+        name: np.repeat(array.blocks["scale"].astype(np.float32), BLOCK, axis=-1)
+        if isinstance(array, Quantized) and array.kind == "Q4_0"
+        else np.broadcast_to(np.float32(0), array.shape)
+        for name, array in tensors.items()
+    }
 
 
-def byte_panels(whole_RC: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return panels of bytes, each 128 higher: [R / 64][C / 4][64][4]."""
-    rows, columns = whole_RC.shape
-    blocks = (whole_RC.view(np.uint8) ^ np.uint8(128)).reshape(rows // PANEL_ROWS, PANEL_ROWS, columns // 4, 4)
-    return blocks.transpose(0, 2, 1, 3).reshape(-1)
-
-
-def float_panels(matrix_RC: Floats) -> NDArray[np.uint8]:
-    """Return panels of float32 as bytes: [R / 64][C][64]."""
-    rows, columns = matrix_RC.shape
-    blocks = matrix_RC.reshape(rows // PANEL_ROWS, PANEL_ROWS, columns).transpose(0, 2, 1)
-    return np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
+def _add_matrices(
+    store: _Store, weights: int, shape: _Shape, config: ModelConfig, plain: Mapping[str, Floats],
+    known: Mapping[str, Floats] | None, layer: int, part: int,
+) -> list[tuple[int, int]]:  # fmt: skip
+    """Add the matrices of a part of a layer; returns their places."""
+    matrices = _matrices(shape, config, plain, layer, part)
+    scales = _matrices(shape, config, known, layer, part) if known else [None] * len(matrices)
+    return [store.add(matrix, weights, known_RC) for matrix, known_RC in zip(matrices, scales, strict=True)]
 
 
 def _matrices(
     shape: _Shape, config: ModelConfig, tensors: Mapping[str, Floats], layer: int, part: int
 ) -> tuple[Floats, ...]:
-    """Return the matrices of a part of a layer, in the order that `step` numbers them."""
+    """Return the matrices of a part of a layer, in the order that `step` numbers them.
+
+    Weights are moved and padded by zeros, nothing else, so it does for their scales too.
+    """
 
     def tensor(name: str) -> Floats:
         return tensors[f"model.layers.{layer}.{name}.weight"]
 
     def heads(name: str, count: int) -> Floats:
-        rows = tensor(f"self_attn.{name}") * tensor("input_layernorm")
-        chosen = rows.reshape(-1, config.head_dim, config.hidden_size)[part * count :][:count]
+        rows = tensor(f"self_attn.{name}").reshape(-1, config.head_dim, config.hidden_size)
+        chosen = rows[part * count :][:count]
         return _padded_heads(chosen, shape.head).reshape(count * shape.head, config.hidden_size)
 
     queries, keys = config.num_attention_heads // shape.parts, config.num_key_value_heads // shape.parts
@@ -169,10 +194,8 @@ def _matrices(
     columns = tensor("self_attn.o_proj").T.reshape(-1, config.head_dim, config.hidden_size)
     out = _padded_heads(columns[part * queries :][:queries], shape.head).reshape(-1, config.hidden_size).T
     inner = -(-config.intermediate_size // shape.parts)
-    gain = tensor("post_attention_layernorm")
     gate, up = (
-        _padded((tensor(f"mlp.{name}") * gain)[part * inner :][:inner], rows=shape.inner)
-        for name in ("gate_proj", "up_proj")
+        _padded(tensor(f"mlp.{name}")[part * inner :][:inner], rows=shape.inner) for name in ("gate_proj", "up_proj")
     )
     down = _padded(tensor("mlp.down_proj")[:, part * inner :][:, :inner], columns=shape.inner)
     return (
@@ -181,6 +204,15 @@ def _matrices(
         _padded(np.concatenate((gate, up)), columns=shape.hidden),
         _padded(down, rows=shape.hidden),
     )
+
+
+def _gains(shape: _Shape, config: ModelConfig, tensors: Mapping[str, Floats]) -> Floats:
+    names = [
+        f"model.layers.{layer}.{norm}.weight"
+        for layer in range(config.num_hidden_layers)
+        for norm in ("input_layernorm", "post_attention_layernorm")
+    ]
+    return _padded(np.stack([tensors[name] for name in (*names, FINAL_NORM)]), columns=shape.hidden)
 
 
 def _head_gains(shape: _Shape, config: ModelConfig, tensors: Mapping[str, Floats]) -> Floats:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from stentor.runtime.compiled import Int, called, inlined
+from stentor.runtime.kernels.dots import dot
 from stentor.runtime.kernels.products import HEAD, quantize
 from stentor.runtime.kernels.vector import (
-    dot,
     exponential,
     first_lanes,
     floats,
@@ -58,7 +58,7 @@ def store_key_bytes(vectors: Int, head_dim: Int, position: Int, keys: Int, scale
         scales: of its positions, float32.
         data: room for a head's activations.
     """
-    quantize(vectors, head_dim, data, _ONE)
+    quantize(vectors, head_dim, data)
     store_float(scales + 4 * position, load_float(data))
     to = keys + position // CHUNK * CHUNK * head_dim + position % CHUNK * 4
     for dim in range(0, head_dim, 4):
@@ -70,7 +70,7 @@ def store_value_bytes(
     vectors: Int, head_dim: Int, position: Int, capacity: Int, values: Int, scales: Int, data: Int
 ) -> None:
     """Write a value into its place; arguments as in `store_key_bytes`, and the positions there are in all."""
-    quantize(vectors, head_dim, data, _ONE)
+    quantize(vectors, head_dim, data)
     store_float(scales + 4 * position, load_float(data))
     to = values + position // 4 * 64 + position % 4
     for dim in range(head_dim):
@@ -112,7 +112,7 @@ def attend_bytes(
         scores: room for a float32 for each position.
         out: float32 [H].
     """
-    quantize(queries, head_dim, data, _ONE)
+    quantize(queries, head_dim, data)
     start, by = ints(np.int32(-128) * load_int(data + 4)), floats(load_float(data))
     top, num_chunks = floats(_LOWEST), (length + CHUNK - 1) // CHUNK
     for chunk in range(num_chunks):

@@ -26,10 +26,12 @@ class Network(NamedTuple):
         inner_size: of a part's MLP, padded to 64.
         vocab_size: rows of the head, padded to 64 for each part.
         has_head_norms: whether queries and keys are normalised.
-        is_bytes: whether weights are bytes with a scale for each row, or float32.
-        has_byte_cache: whether keys and values are.
+        weights: how those of layers are stored: one of the kinds of `products`.
+        head_weights: how those of the head are.
+        has_byte_cache: whether keys and values are bytes.
         eps: of the norms.
         embedding: float32 [V, D].
+        gains: of the norms before products, float32 [2 L + 1, D].
         panels: all weights.
         row_scales: float32, of all rows.
         places: int64 [L, P, 4, 2]: where a matrix begins in `panels`, in bytes, and its rows in `row_scales`.
@@ -49,10 +51,12 @@ class Network(NamedTuple):
     inner_size: int
     vocab_size: int
     has_head_norms: bool
-    is_bytes: bool
+    weights: int
+    head_weights: int
     has_byte_cache: bool
     eps: np.float32
     embedding: int
+    gains: int
     panels: int
     row_scales: int
     places: int

@@ -21,7 +21,18 @@ from stentor.runtime.kernels.attention import (
     store_value_bytes,
     store_value_floats,
 )
-from stentor.runtime.kernels.products import HEAD, multiply_bytes, multiply_floats, quantize, sum_of_squares
+from stentor.runtime.kernels.products import (
+    BYTES,
+    FLOATS,
+    HEAD,
+    NIBBLES,
+    multiply_bytes,
+    multiply_floats,
+    multiply_nibbles,
+    quantize,
+    sum_blocks,
+    sum_of_squares,
+)
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
 from stentor.runtime.kernels.vector import (
@@ -62,19 +73,19 @@ def run_pass(
             row_bytes,
         )
     for layer in range(network.num_layers):
-        _normalize(network, room, tokens.num_tokens)
+        _normalize(network, room, tokens.num_tokens, 2 * layer)
         for part in range(thread, network.num_parts, num_threads):
             _attention(network, cache, room, tokens, layer, part)
         meeting += 1
         meet(room.arrivals, thread, num_threads, meeting)
         _add_parts(network, room, tokens.num_tokens, 0)
-        _normalize(network, room, tokens.num_tokens)
+        _normalize(network, room, tokens.num_tokens, 2 * layer + 1)
         for part in range(thread, network.num_parts, num_threads):
             _mlp(network, room, tokens.num_tokens, layer, part)
         meeting += 1
         meet(room.arrivals, thread, num_threads, meeting)
         _add_parts(network, room, tokens.num_tokens, 1)
-    _normalize(network, room, tokens.num_tokens)
+    _normalize(network, room, tokens.num_tokens, 2 * network.num_layers)
     for part in range(thread, network.num_parts, num_threads):
         _head(network, room, tokens, part)
     meeting += 1
@@ -125,34 +136,47 @@ def _copy(source: Int, to: Int, num_bytes: Int) -> None:
 
 
 @inlined
-def _normalize(network: Network, room: Room, num_tokens: Int) -> None:
-    """Make of the stream what products see, divided by its root mean square; gains are part of the weights."""
+def _normalize(network: Network, room: Room, num_tokens: Int, norm: Int) -> None:
+    """Make of the stream what products see: divided by its root mean square, times the gains of a norm."""
     width = network.hidden_size
+    gains = network.gains + 4 * width * norm
     for token in range(num_tokens):
         x, to = room.stream + 4 * width * token, room.given + room.given_stride * token
         mean = sum_of_squares(x, width) / np.float32(network.true_hidden_size)
-        _give(network, x, width, to, _ONE / np.sqrt(np.float32(mean + network.eps)))
+        by = floats(_ONE / np.sqrt(np.float32(mean + network.eps)))
+        for place in range(0, 4 * width, 64):
+            store_floats(to + HEAD + place, load_floats(x + place) * by * load_floats(gains + place))
+        if network.weights != FLOATS:  # bytes take the place of floats that have been read
+            _quantize(network, to + HEAD, width, to)
 
 
 @inlined
-def _give(network: Network, values: Int, count: Int, to: Int, factor: Float) -> None:
-    """Write float32 times a factor as products see them."""
-    if network.is_bytes:
-        quantize(values, count, to, factor)
+def _give(network: Network, values: Int, count: Int, to: Int) -> None:
+    """Write float32 as products see them."""
+    if network.weights == FLOATS:
+        _copy(values, to + HEAD, 4 * count)
     else:
-        by = floats(factor)
-        for place in range(0, 4 * count, 64):
-            store_floats(to + HEAD + place, load_floats(values + place) * by)
+        _quantize(network, values, count, to)
+
+
+@inlined
+def _quantize(network: Network, values: Int, count: Int, to: Int) -> None:
+    """Write float32 as products of whole numbers see them."""
+    quantize(values, count, to)
+    if network.weights == NIBBLES:
+        sum_blocks(to, count)
 
 
 @inlined
 def _multiply(
-    network: Network, places: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int, out: Int,
-    out_stride: Int,
+    network: Network, weights: Int, places: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int,
+    out: Int, out_stride: Int,
 ) -> None:  # fmt: skip
     """Multiply the matrix of which `places` is the address in a table of them."""
     panels = network.panels + load_long(places)
-    if network.is_bytes:
+    if weights == NIBBLES:
+        multiply_nibbles(panels, rows, columns, data, stride, num_tokens, out, out_stride)
+    elif weights == BYTES:
         scales = network.row_scales + 4 * load_long(places + 8)
         multiply_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
     else:
@@ -189,8 +213,8 @@ def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer
     rows, columns = (num_heads + 2 * network.num_key_heads) * width, num_heads * width
     rows = (rows + 63) // 64 * 64
     _multiply(
-        network, _places(network, layer, part, QKV), rows, network.hidden_size, room.given, room.given_stride,
-        tokens.num_tokens, room.made, room.made_stride,
+        network, network.weights, _places(network, layer, part, QKV), rows, network.hidden_size, room.given,
+        room.given_stride, tokens.num_tokens, room.made, room.made_stride,
     )  # fmt: skip
     for token in range(tokens.num_tokens):
         _keep(network, cache, room, tokens, layer, part, token)
@@ -198,10 +222,11 @@ def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer
         out = room.made + room.made_stride * token
         for head in range(num_heads):
             _attend(network, cache, room, tokens, layer, part, token, head)
-        _give(network, out, columns, room.inner + room.inner_stride * token, _ONE)
+        _give(network, out, columns, room.inner + room.inner_stride * token)
     _multiply(
-        network, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner, room.inner_stride,
-        tokens.num_tokens, _partial(network, room, tokens.num_tokens, 0, part), 4 * network.hidden_size,
+        network, network.weights, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner,
+        room.inner_stride, tokens.num_tokens, _partial(network, room, tokens.num_tokens, 0, part),
+        4 * network.hidden_size,
     )  # fmt: skip
 
 
@@ -280,7 +305,7 @@ def _mlp(network: Network, room: Room, num_tokens: Int, layer: Int, part: Int) -
     """Make one part's share of a layer's MLP."""
     inner = network.inner_size
     _multiply(
-        network, _places(network, layer, part, GATE_UP), 2 * inner, network.hidden_size, room.given,
+        network, network.weights, _places(network, layer, part, GATE_UP), 2 * inner, network.hidden_size, room.given,
         room.given_stride, num_tokens, room.made, room.made_stride,
     )  # fmt: skip
     for token in range(num_tokens):
@@ -290,10 +315,10 @@ def _mlp(network: Network, room: Room, num_tokens: Int, layer: Int, part: Int) -
             minus = floats(np.float32(0)) - x
             up = load_floats(gate + 4 * inner + place)
             store_floats(gate + place, x * up / (floats(_ONE) + exponential(minus)))
-        _give(network, gate, inner, room.inner + room.inner_stride * token, _ONE)
+        _give(network, gate, inner, room.inner + room.inner_stride * token)
     _multiply(
-        network, _places(network, layer, part, DOWN), network.hidden_size, inner, room.inner, room.inner_stride,
-        num_tokens, _partial(network, room, num_tokens, 1, part), 4 * network.hidden_size,
+        network, network.weights, _places(network, layer, part, DOWN), network.hidden_size, inner, room.inner,
+        room.inner_stride, num_tokens, _partial(network, room, num_tokens, 1, part), 4 * network.hidden_size,
     )  # fmt: skip
 
 
@@ -302,6 +327,7 @@ def _head(network: Network, room: Room, tokens: Tokens, part: Int) -> None:
     """Make one part's share of the logits."""
     places, first = network.head_places + 32 * part, tokens.first_scored
     _multiply(
-        network, places, load_long(places + 24), network.hidden_size, room.given + room.given_stride * first,
-        room.given_stride, tokens.num_tokens - first, room.logits + 4 * load_long(places + 16), 4 * network.vocab_size,
+        network, network.head_weights, places, load_long(places + 24), network.hidden_size,
+        room.given + room.given_stride * first, room.given_stride, tokens.num_tokens - first,
+        room.logits + 4 * load_long(places + 16), 4 * network.vocab_size,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 Numba's loops are left to LLVM to vectorize, which never chooses the dot product of bytes that CPUs have for inference,
 and gives no exponential of vectors. Here a `Floats` (16 float32), `Ints` (16 int32) or `Bytes` (64 bytes, four for each
 of 16 lanes) is a type of its own, with arithmetic, loads and stores at addresses. On a CPU with narrower vectors LLVM
-splits them; only `dot` picks an instruction by hand, and gives the same integers without it.
+splits them; products of bytes, which it would not find, are in `dots`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, fe_type.llvm_type)
 
 
-def has_byte_products() -> bool:
-    """Whether the CPU that numba compiles for multiplies bytes and adds them up in one instruction (AVX512-VNNI)."""
-    return "+avx512vnni" in cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
+def has_feature(feature: str) -> bool:
+    """Whether the CPU that numba compiles for has a feature, as LLVM names it."""
+    features = cpu_target.target_context.codegen()._get_host_cpu_features()  # type: ignore[attr-defined]
+    return f"+{feature}" in features.split(",")
 
 
-def _operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
+def operation(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
     """Make a function that compiled code can call out of one that emits its LLVM code."""
 
     def make(emit: Callable[..., Any]) -> Any:
@@ -93,74 +94,89 @@ for _operator, _emit in ((operator.add, "add"), (operator.sub, "sub")):
 # --- memory ----------------------------------------------------------------------------------------------------
 
 
-@_operation(FLOATS, types.int64)
+@operation(FLOATS, types.int64)
 def load_floats(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 16 float32 at an address, which needs no alignment."""
     return _load(builder, address, _FLOATS)
 
 
-@_operation(types.void, types.int64, FLOATS)
+@operation(types.void, types.int64, FLOATS)
 def store_floats(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
     """Write 16 float32 to an address."""
     return builder.store(values, _pointer(builder, address, _FLOATS), align=4)
 
 
-@_operation(BYTES, types.int64)
+@operation(FLOATS, types.int64)
+def load_halves(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the 16 float16 at an address, which needs no alignment, as float32.
+
+    Without an instruction for it, LLVM would call a function that nobody has: there the bits are moved to where float32
+    has them, and the exponent, which then is 112 too low, is raised.
+    """
+    if has_feature("f16c"):
+        return builder.fpext(_load(builder, address, ir.VectorType(ir.HalfType(), LANES)), _FLOATS)
+    wide = builder.sext(_load(builder, address, ir.VectorType(ir.IntType(16), LANES)), _INTS)
+    moved = builder.shl(wide, ir.Constant(_INTS, [13] * LANES))
+    kept = builder.and_(moved, ir.Constant(_INTS, [-0x7000_2000] * LANES))
+    return builder.fmul(builder.bitcast(kept, _FLOATS), _all(2.0**112))
+
+
+@operation(BYTES, types.int64)
 def load_bytes(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 64 bytes at an address."""
     return _load(builder, address, _BYTES)
 
 
-@_operation(BYTES, types.int64)
+@operation(BYTES, types.int64)
 def spread_bytes(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the 4 bytes at an address, in each of the 16 lanes."""
     return builder.bitcast(_spread(builder, _load(builder, address, _I32), _I32), _BYTES)
 
 
-@_operation(types.void, types.int64, INTS)
+@operation(types.void, types.int64, INTS)
 def store_low_bytes(builder: ir.IRBuilder, address: Any, values: Any) -> Any:
     """Write the lowest byte of each of 16 integers."""
     narrow = ir.VectorType(_I8, LANES)
     return builder.store(builder.trunc(values, narrow), _pointer(builder, address, narrow), align=1)
 
 
-@_operation(types.float32, types.int64)
+@operation(types.float32, types.int64)
 def load_float(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the float32 at an address."""
     return builder.load(_pointer(builder, address, _F32), align=4)
 
 
-@_operation(types.void, types.int64, types.float32)
+@operation(types.void, types.int64, types.float32)
 def store_float(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write a float32 to an address."""
     return builder.store(value, _pointer(builder, address, _F32), align=4)
 
 
-@_operation(types.int32, types.int64)
+@operation(types.int32, types.int64)
 def load_int(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the int32 at an address, which needs no alignment."""
     return builder.load(_pointer(builder, address, _I32), align=1)
 
 
-@_operation(types.void, types.int64, types.int32)
+@operation(types.void, types.int64, types.int32)
 def store_int(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write an int32 to an address, which needs no alignment."""
     return builder.store(value, _pointer(builder, address, _I32), align=1)
 
 
-@_operation(types.int64, types.int64)
+@operation(types.int64, types.int64)
 def load_long(builder: ir.IRBuilder, address: Any) -> Any:
     """Return the int64 at an address."""
     return builder.load(_pointer(builder, address, _I64), align=8)
 
 
-@_operation(types.void, types.int64, types.int64)
+@operation(types.void, types.int64, types.int64)
 def store_long(builder: ir.IRBuilder, address: Any, value: Any) -> Any:
     """Write an int64 to an address."""
     return builder.store(value, _pointer(builder, address, _I64), align=8)
 
 
-@_operation(types.void, types.int64, types.int64)
+@operation(types.void, types.int64, types.int64)
 def move_byte(builder: ir.IRBuilder, address: Any, to: Any) -> Any:
     """Copy a byte from an address to another."""
     return builder.store(builder.load(_pointer(builder, address, _I8), align=1), _pointer(builder, to, _I8), align=1)
@@ -169,55 +185,55 @@ def move_byte(builder: ir.IRBuilder, address: Any, to: Any) -> Any:
 # --- arithmetic ------------------------------------------------------------------------------------------------
 
 
-@_operation(FLOATS, types.float32)
+@operation(FLOATS, types.float32)
 def floats(builder: ir.IRBuilder, value: Any) -> Any:
     """Return a number in all lanes."""
     return _spread(builder, value, _F32)
 
 
-@_operation(INTS, types.int32)
+@operation(INTS, types.int32)
 def ints(builder: ir.IRBuilder, value: Any) -> Any:
     """Return an integer in all lanes."""
     return _spread(builder, value, _I32)
 
 
-@_operation(FLOATS, INTS)
+@operation(FLOATS, INTS)
 def to_floats(builder: ir.IRBuilder, values: Any) -> Any:
     """Return integers as float32."""
     return builder.sitofp(values, _FLOATS)
 
 
-@_operation(INTS, FLOATS)
+@operation(INTS, FLOATS)
 def rounded(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the nearest integers, a half to the even one."""
-    return builder.fptosi(_call(builder, "llvm.rint.v16f32", _FLOATS, values), _INTS)
+    return builder.fptosi(call(builder, "llvm.rint.v16f32", _FLOATS, values), _INTS)
 
 
-@_operation(INTS, INTS)
+@operation(INTS, INTS)
 def high_bytes(builder: ir.IRBuilder, values: Any) -> Any:
     """Return integers without their lowest byte, that is divided by 256."""
     return builder.lshr(values, ir.Constant(_INTS, [8] * LANES))
 
 
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once."""
-    return _call(builder, "llvm.fma.v16f32", _FLOATS, a, b, c)
+    return call(builder, "llvm.fma.v16f32", _FLOATS, a, b, c)
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def maximum(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """Return the larger number in each lane; b where either is none."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def absolute(builder: ir.IRBuilder, values: Any) -> Any:
     """Return numbers without their sign."""
-    return _call(builder, "llvm.fabs.v16f32", _FLOATS, values)
+    return call(builder, "llvm.fabs.v16f32", _FLOATS, values)
 
 
-@_operation(FLOATS, types.int64, FLOATS, FLOATS)
+@operation(FLOATS, types.int64, FLOATS, FLOATS)
 def first_lanes(builder: ir.IRBuilder, count: Any, values: Any, others: Any) -> Any:
     """Return the first so many lanes of one vector, and the rest of another."""
     lanes = ir.Constant(_INTS, list(range(LANES)))
@@ -225,7 +241,7 @@ def first_lanes(builder: ir.IRBuilder, count: Any, values: Any, others: Any) -> 
     return builder.select(is_first, values, others)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def exponential(builder: ir.IRBuilder, values: Any) -> Any:
     """Return e to the power of numbers up to 88, to 2e-7 of the value; numbers below -87 give about 1e-38.
 
@@ -233,12 +249,12 @@ def exponential(builder: ir.IRBuilder, values: Any) -> Any:
     taken off in two pieces, the first of which has so few digits that n times it is exact (Cody and Waite 1980).
     """
     values = builder.select(builder.fcmp_ordered(">", values, _all(-87.3)), values, _all(-87.3))
-    whole = _call(builder, "llvm.rint.v16f32", _FLOATS, builder.fmul(values, _all(1.4426950408889634)))
-    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(-0.693359375), values)
-    rest = _call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(2.12194440e-4), rest)
+    whole = call(builder, "llvm.rint.v16f32", _FLOATS, builder.fmul(values, _all(1.4426950408889634)))
+    rest = call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(-0.693359375), values)
+    rest = call(builder, "llvm.fma.v16f32", _FLOATS, whole, _all(2.12194440e-4), rest)
     power = _all(1 / 720)
     for factorial in (120, 24, 6, 2, 1, 1):
-        power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, rest, _all(1 / factorial))
+        power = call(builder, "llvm.fma.v16f32", _FLOATS, power, rest, _all(1 / factorial))
     exponent = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(power, _INTS), exponent), _FLOATS)
 
@@ -246,70 +262,32 @@ def exponential(builder: ir.IRBuilder, values: Any) -> Any:
 # --- over all lanes --------------------------------------------------------------------------------------------
 
 
-@_operation(types.float32, FLOATS)
+@operation(types.float32, FLOATS)
 def total(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the sum of all lanes, halves added to each other: the same bits on every CPU."""
     for half in (8, 4, 2, 1):
-        values = builder.fadd(values, _shuffled(builder, values, [(lane + half) % LANES for lane in range(LANES)]))
+        values = builder.fadd(values, shuffled(builder, values, [(lane + half) % LANES for lane in range(LANES)]))
     return builder.extract_element(values, _I32(0))
 
 
-@_operation(types.float32, FLOATS)
+@operation(types.float32, FLOATS)
 def largest(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the largest lane."""
-    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, values)
+    return call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, values)
 
 
-@_operation(types.int32, INTS)
+@operation(types.int32, INTS)
 def total_of_ints(builder: ir.IRBuilder, values: Any) -> Any:
     """Return the sum of all lanes."""
-    return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
+    return call(builder, "llvm.vector.reduce.add.v16i32", _I32, values)
 
 
-# --- products of bytes -----------------------------------------------------------------------------------------
-
-
-@_operation(INTS, INTS, BYTES, BYTES)
-def dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Return sums, to each of which the four products of its lane are added.
-
-    Args:
-        builder: of the code.
-        sums: 16 integers.
-        weights: unsigned bytes, 0 to 255.
-        activations: signed bytes, -128 to 127.
-    """
-    if has_byte_products():
-        arguments = (sums, *(builder.bitcast(values, _INTS) for values in (weights, activations)))
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS, *arguments)
-    return emit_portable_dot(builder, sums, weights, activations)
-
-
-@_operation(INTS, INTS, BYTES, BYTES)
-def portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Return what `dot` does, from instructions that every CPU has."""
-    return emit_portable_dot(builder, sums, weights, activations)
-
-
-def emit_portable_dot(builder: ir.IRBuilder, sums: Any, weights: Any, activations: Any) -> Any:
-    """Widen to 32 bits, multiply, and add up every fourth; LLVM finds the pairwise instructions that there are."""
-    wide = ir.VectorType(_I32, 4 * LANES)
-    products = builder.mul(builder.zext(weights, wide), builder.sext(activations, wide))
-    for place in range(4):
-        sums = builder.add(sums, _shuffled(builder, products, [4 * lane + place for lane in range(LANES)]))
-    return sums
-
-
-@_operation(BYTES, BYTES)
-def low_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return the lower four bits of each byte."""
-    return builder.and_(values, ir.Constant(_BYTES, [15] * 4 * LANES))
-
-
-@_operation(BYTES, BYTES)
-def high_nibbles(builder: ir.IRBuilder, values: Any) -> Any:
-    """Return the upper four bits of each byte."""
-    return builder.lshr(values, ir.Constant(_BYTES, [4] * 4 * LANES))
+@operation(types.int32, types.int64)
+def total_of_bytes(builder: ir.IRBuilder, address: Any) -> Any:
+    """Return the sum of the 32 signed bytes at an address."""
+    short = ir.IntType(16)
+    wide = builder.sext(_load(builder, address, ir.VectorType(_I8, 2 * LANES)), ir.VectorType(short, 2 * LANES))
+    return builder.sext(call(builder, "llvm.vector.reduce.add.v32i16", short, wide), _I32)
 
 
 # --- LLVM ------------------------------------------------------------------------------------------------------
@@ -323,17 +301,19 @@ def _load(builder: ir.IRBuilder, address: Any, what: ir.Type) -> Any:
     return builder.load(_pointer(builder, address, what), align=1 if what is not _FLOATS else 4)
 
 
-def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+    """Emit a call of one of LLVM's own functions, by its full name."""
     function_type = ir.FunctionType(result, [value.type for value in values])
     return builder.call(builder.module.declare_intrinsic(name, (), function_type), values)
 
 
 def _spread(builder: ir.IRBuilder, value: Any, scalar: ir.Type) -> Any:
     vector = builder.insert_element(ir.Constant(ir.VectorType(scalar, LANES), ir.Undefined), value, _I32(0))
-    return _shuffled(builder, vector, [0] * LANES)
+    return shuffled(builder, vector, [0] * LANES)
 
 
-def _shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
+def shuffled(builder: ir.IRBuilder, values: Any, lanes: list[int]) -> Any:
+    """Emit the vector of these lanes of another."""
     mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
     return builder.shuffle_vector(values, ir.Constant(values.type, ir.Undefined), mask)
 
