@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 DtypeOption = Annotated[
-    str, typer.Option(help="Weights on a CPU: float32, or int8, rounded and several times as fast.")
+    str, typer.Option(help=f"Weights on a CPU: {' or '.join(DTYPES)}; all but float32 are rounded, and faster.")
 ]
 CacheDtypeOption = Annotated[str, typer.Option(help="Keys and values on a CPU: float32, or int8, for long texts.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Of a CPU; as many as prove fastest where none are named.")]

@@ -89,11 +89,8 @@ def generate(
     }
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
-    for cost in costs if stats else ():
-        talk(
-            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
-            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
-        )
+    if stats:
+        _tell(costs)
 
 
 def _write(
@@ -120,6 +117,15 @@ def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) ->
         put(piece)
     put("\n")
     return cost
+
+
+def _tell(costs: list[GenerationStats]) -> None:
+    """Say on stderr what each continuation cost."""
+    for cost in costs:
+        talk(
+            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
+            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
+        )
 
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
 from stentor.model.quantized import as_float32
 from stentor.model.weights import Weights, read_weights
+from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CACHE_DTYPES, DTYPES, CpuNetwork
 from stentor.runtime.network import CachedNetwork
 from stentor.tokenizer import Tokenizer
@@ -58,7 +59,15 @@ def open_network(
 
 def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | None) -> CachedNetwork:
     tensors = {name: as_float32(array) for name, array in read.arrays.items()}
-    return CpuNetwork(read.config, tensors, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads or 1)
+    network = CpuNetwork(
+        read.config,
+        tensors,
+        dtype=dtype,
+        cache_dtype=cache_dtype,
+        num_threads=num_threads or 1,
+        max_threads=num_threads or max(1, int(usable_cores())),
+    )
+    return network if num_threads else network.fresh(num_threads=fastest_num_threads(network))
 
 
 def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
