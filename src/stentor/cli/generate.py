@@ -24,6 +24,7 @@ from stentor.cli.sampling_options import (
     biases_of,
 )
 from stentor.errors import UsageError
+from stentor.runtime.dtypes import DEFAULT_DTYPE
 
 if TYPE_CHECKING:
     from stentor.runtime.completion import Completion
@@ -57,7 +58,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
     logprobs: LogprobsOption = None,
-    dtype: DtypeOption = "int8",
+    dtype: DtypeOption = DEFAULT_DTYPE,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",

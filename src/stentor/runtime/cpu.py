@@ -22,10 +22,6 @@ from stentor.runtime.workers import Workers
 
 MAX_TOKENS = 64
 """Tokens of one pass; a longer prompt is several."""
-DTYPES = ("float32", "int8")
-"""Of weights."""
-CACHE_DTYPES = ("float32", "int8")
-"""Of keys and values."""
 
 
 class CpuNetwork:
@@ -34,8 +30,8 @@ class CpuNetwork:
     Args:
         config: its sizes.
         tensors: float32 under Hugging Face's names.
-        dtype: of the weights, one of `DTYPES`.
-        cache_dtype: of keys and values, one of `CACHE_DTYPES`.
+        dtype: of the weights, one of `dtypes.DTYPES`.
+        cache_dtype: of keys and values, one of `dtypes.CACHE_DTYPES`.
         num_sequences: that the cache holds.
         num_threads: of a pass, at most one for each part of the network; the result does not depend on it.
         max_threads: that may compute at a time, each a pass of its own; as many as take one where none are named.

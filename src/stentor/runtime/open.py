@@ -13,16 +13,14 @@ from stentor.errors import MissingDependencyError, UserError, missing_extra, nea
 from stentor.model.quantized import as_float32
 from stentor.model.weights import Weights, read_weights
 from stentor.runtime.cores import fastest_num_threads, usable_cores
-from stentor.runtime.cpu import CACHE_DTYPES, DTYPES, CpuNetwork
+from stentor.runtime.cpu import CpuNetwork
+from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
 from stentor.runtime.network import CachedNetwork
 from stentor.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_DTYPE = "int8"
-"""Of weights that make text: several times as fast as float32, and the loss it adds is far below what seeds change."""
-DEVICES = ("cpu", "cuda", "mps", "auto")
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
