@@ -26,7 +26,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES.keys())
+@pytest.fixture(scope="module", params=SHAPES.values(), ids=list(SHAPES))
 def folder(request, tmp_path_factory, tiny_config, tiny_tokenizer) -> Path:
     sizes = {"num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 300, **request.param}
     llama = random_llama(dataclasses.replace(tiny_config, **sizes))
