@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
     FrequencyPenaltyOption,
@@ -23,10 +24,12 @@ from stentor.cli.sampling_options import (
     biases_of,
 )
 from stentor.errors import UsageError
+from stentor.runtime.dtypes import DEFAULT_DTYPE
 
 if TYPE_CHECKING:
     from stentor.runtime.completion import Completion
-    from stentor.runtime.engine import GenerationStats, LanguageModel
+    from stentor.runtime.continuation import GenerationStats
+    from stentor.runtime.engine import LanguageModel
     from stentor.tokenizer import Tokenizer
 
 LogprobsOption = Annotated[
@@ -55,6 +58,10 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
     logprobs: LogprobsOption = None,
+    dtype: DtypeOption = DEFAULT_DTYPE,
+    cache_dtype: CacheDtypeOption = "float32",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
     stats: Annotated[bool, typer.Option("--stats", help="Say how many tokens it took, and how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -64,7 +71,7 @@ def generate(
     """
     from stentor.runtime.engine import load
 
-    language_model = load(model)
+    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
@@ -83,11 +90,8 @@ def generate(
     }
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
-    for cost in costs if stats else ():
-        talk(
-            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
-            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
-        )
+    if stats:
+        _tell(costs)
 
 
 def _write(
@@ -107,13 +111,22 @@ def _write(
 
 
 def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) -> GenerationStats:
-    from stentor.runtime.engine import GenerationStats
+    from stentor.runtime.continuation import GenerationStats
 
     cost = GenerationStats()
     for piece in model.stream(prompt, stats=cost, **options):
         put(piece)
     put("\n")
     return cost
+
+
+def _tell(costs: list[GenerationStats]) -> None:
+    """Say on stderr what each continuation cost."""
+    for cost in costs:
+        talk(
+            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
+            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
+        )
 
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:

@@ -26,8 +26,6 @@ from stentor.runtime.kernels.products import (
     FLOATS,
     HEAD,
     NIBBLES,
-    multiply_bytes,
-    multiply_floats,
     multiply_nibbles,
     quantize,
     sum_blocks,
@@ -35,6 +33,7 @@ from stentor.runtime.kernels.products import (
 )
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
+from stentor.runtime.kernels.tiles import multiply_many_bytes, multiply_many_floats
 from stentor.runtime.kernels.vector import (
     exponential,
     floats,
@@ -178,9 +177,9 @@ def _multiply(
         multiply_nibbles(panels, rows, columns, data, stride, num_tokens, out, out_stride)
     elif weights == BYTES:
         scales = network.row_scales + 4 * load_long(places + 8)
-        multiply_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
+        multiply_many_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
     else:
-        multiply_floats(panels, rows, columns, data, stride, num_tokens, out, out_stride)
+        multiply_many_floats(panels, rows, columns, data, stride, num_tokens, out, out_stride)
 
 
 @inlined
