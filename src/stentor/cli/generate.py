@@ -41,7 +41,7 @@ BETWEEN = "\n---\n"
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
-    model: Annotated[str, typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id.")],
+    model: Annotated[str, typer.Option(help="A model folder, a run folder, a .gguf file, stentor-12m or a Hub id.")],
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
     min_new_tokens: MinNewTokensOption = 0,
     temperature: TemperatureOption = 0.9,

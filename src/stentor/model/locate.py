@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import resources
 from pathlib import Path
 
 from stentor.errors import UserError, missing_extra
@@ -14,6 +15,7 @@ GGUF_NAME = "model.gguf"
 _GGUF_SUFFIX = ".gguf"
 BEST_NAME = "best.json"
 CHECKPOINTS_NAME = "checkpoints"
+_SHIPPED = Path(str(resources.files("stentor"))) / "models"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.vocab"]
 
@@ -23,7 +25,8 @@ def resolve_model(path_or_id: str | Path) -> Path:
 
     Args:
         path_or_id: a model folder; a run folder, which stands for its best checkpoint; a .gguf file, or a folder with
-            one called model.gguf and no config.json; or a Hub id (`name/model`).
+            one called model.gguf and no config.json; a model that ships with Stentor, by its name; or a Hub id
+            (`name/model`).
 
     Raises:
         UserError: it is none of these.
@@ -35,6 +38,8 @@ def resolve_model(path_or_id: str | Path) -> Path:
         return path
     if is_gguf(path / GGUF_NAME):
         return path / GGUF_NAME
+    if not path.exists() and str(path_or_id) in shipped_models():
+        return _SHIPPED / str(path_or_id) / GGUF_NAME
     if path.exists():
         raise UserError(
             f"{path} holds no model ({CONFIG_NAME} is missing)", fix="pass a model folder, a run folder or a .gguf file"
@@ -43,8 +48,14 @@ def resolve_model(path_or_id: str | Path) -> Path:
         return _download(str(path_or_id))
     raise UserError(
         f"there is no model {path_or_id}",
-        fix="pass a model folder, a run folder, a .gguf file or a Hub id such as org/name",
+        fix=f"pass a model folder, a run folder, a .gguf file, {' or '.join(shipped_models())}, or a Hub id such as "
+        "org/name",
     )
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that are part of Stentor."""
+    return sorted(path.name for path in _SHIPPED.iterdir() if is_gguf(path / GGUF_NAME))
 
 
 def is_gguf(path: Path) -> bool:
