@@ -104,6 +104,19 @@ def _machine(folder: Path) -> Iterator[Finding]:
             yield Finding("machine", f"cache ({name})", f"{cache}, not writable", "slow", advice)
 
 
+def machine_facts() -> dict[str, str]:
+    """Return what the speed of a CPU depends on, by name."""
+    features = cpu_features()
+    versions = {package: _installed_version(package) for package in ("numba", "numpy")}
+    return {
+        "CPU": cpu_model(),
+        "CPU features": UNKNOWN if features is None else " ".join(features) or "none that matter",
+        "cores": f"{usable_cores():g} of {os.cpu_count()} usable",
+        "system": platform.platform(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]),
+    }
+
+
 def _judged(name: str, num_bytes: int | None, little: float, advice: str) -> Finding:
     if num_bytes is None:
         return Finding("machine", name, UNKNOWN)

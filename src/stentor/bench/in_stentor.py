@@ -1,0 +1,38 @@
+"""Our own engine, as a child process measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stentor.bench.engine import Engine, SteppedEngine
+from stentor.bench.setting import Request
+from stentor.model.quantized import as_float32
+from stentor.model.weights import read_weights
+from stentor.runtime.cpu import MAX_TOKENS, CpuNetwork
+from stentor.version import __version__
+
+
+def open_engine(request: Request) -> Engine:
+    """Return the network of a model."""
+    model, setting = read_weights(request.path), request.setting
+    network = CpuNetwork(
+        model.config,
+        {name: as_float32(array) for name, array in model.arrays.items()},
+        dtype=setting.dtype,
+        cache_dtype=setting.cache_dtype,
+        num_threads=setting.num_threads,
+    )
+
+    def read(token_ids: Sequence[int], start: int) -> int:
+        return likeliest(network, token_ids, start)
+
+    return SteppedEngine(read, version=__version__)
+
+
+def likeliest(network: CpuNetwork, token_ids: Sequence[int], start: int) -> int:
+    """Read tokens after those before `start`, and return the likeliest one after the last of them."""
+    for first in range(0, len(token_ids), MAX_TOKENS):
+        block = token_ids[first : first + MAX_TOKENS]
+        positions = range(start + first, start + first + len(block))
+        logits_KV = network.logits(block, positions, first_scored=len(block) - 1)
+    return int(logits_KV[-1].argmax())
