@@ -31,8 +31,6 @@ def open_engine(request: Request) -> Engine:
 
 def likeliest(network: CpuNetwork, token_ids: Sequence[int], start: int) -> int:
     """Read tokens after those before `start`, and return the likeliest one after the last of them."""
-    for first in range(0, len(token_ids), MAX_TOKENS):
-        block = token_ids[first : first + MAX_TOKENS]
-        positions = range(start + first, start + first + len(block))
-        logits_KV = network.logits(block, positions, first_scored=len(block) - 1)
-    return int(logits_KV[-1].argmax())
+    block, rest = token_ids[:MAX_TOKENS], token_ids[MAX_TOKENS:]
+    logits_KV = network.logits(block, range(start, start + len(block)), first_scored=len(block) - 1)
+    return likeliest(network, rest, start + len(block)) if rest else int(logits_KV[-1].argmax())

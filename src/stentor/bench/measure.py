@@ -1,4 +1,4 @@
-"""Measure settings in turn, round after round, so that what disturbs the machine disturbs all of them; medians count."""
+"""Measure settings in turn, round after round: what disturbs the machine then disturbs all of them. Medians count."""
 
 from __future__ import annotations
 

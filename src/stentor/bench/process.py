@@ -45,13 +45,14 @@ def measure_once(request: Request, *, clock: Clock = time.perf_counter) -> Measu
             watch.start()
             try:
                 result, cold_start_seconds = _converse(child, request, started, clock)
+                status = child.wait()
             finally:
                 watch.cancel()
                 child.kill()
         if result is None:
             errors.seek(0)
             last_words = errors.read().decode(errors="replace").strip().splitlines()[-_ERROR_LINES:]
-            raise UserError(f"{request.setting.name} could not be measured: {' | '.join(last_words)}")
+            raise UserError(f"the engine ended with status {status}: {' | '.join(last_words) or 'it said nothing'}")
     return Measurement(
         cold_start_seconds=cold_start_seconds,
         prefill_seconds=_by_number(result["prefill_seconds"]),

@@ -14,9 +14,9 @@ def bench_table(bench: Bench, machine: Mapping[str, str]) -> str:
     if bench.results:
         parts.append(columns([*_heads(bench.results[0]), *(_row(result) for result in bench.results)]))
         parts.append(
-            "floor: the time in which as many threads only read the bytes of a token, in percent of the time that the "
-            "engine\ntakes; memory: the most, above that of a bare Python process; start: of the process, until the "
-            "first token"
+            "prompt: tokens per second, by its length; token: milliseconds, by its position; floor: the time in which\n"
+            "as many threads only read the bytes of such a token, as a share of the engine's; memory: the most, above\n"
+            "that of a bare Python process; start: of the process, until its first token"
         )
     if bench.not_measured:
         parts.append("\n".join(f"not measured: {name}: {reason}" for name, reason in bench.not_measured.items()))
@@ -24,17 +24,18 @@ def bench_table(bench: Bench, machine: Mapping[str, str]) -> str:
 
 
 def _heads(result: Result) -> list[tuple[str, list[str]]]:
-    lengths, positions = result.measured.prefill_seconds, result.measured.decode_seconds
-    above = [*_spread("prompt, tokens/s", len(lengths)), *_spread("ms a token", len(positions))]
-    above += [*_spread("floor", len(positions)), "", "", ""]
-    below = [*(f"{length:,}" for length in lengths), *(f"at {position}" for position in positions)]
-    below += [*(f"at {position}" for position in positions), "memory", "start"]
-    return [("", above[: len(below) + 1]), ("", ["threads", *below])]
+    lengths, positions = list(result.measured.prefill_seconds), list(result.measured.decode_seconds)
+    heads = [("", ""), *_under("prompt", lengths), *_under("token", positions), *_under("floor", positions)]
+    heads += [("", ""), ("", "")]
+    return [
+        ("", [above for above, _ in heads]),
+        ("", ["threads", *(below for _, below in heads[1:-2]), "memory", "start"]),
+    ]
 
 
-def _spread(head: str, count: int) -> list[str]:
-    """Return a heading for so many columns; only the first shows it."""
-    return [head, *[""] * (count - 1)]
+def _under(head: str, numbers: list[int]) -> list[tuple[str, str]]:
+    """Return two lines of headings, the first of which stands once."""
+    return [(head if index == 0 else "", f"{number:,}") for index, number in enumerate(numbers)]
 
 
 def _row(result: Result) -> tuple[str, list[str]]:

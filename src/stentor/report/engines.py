@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stentor.artifacts import write_file
 from stentor.bench.measure import Bench, Result
 from stentor.bench.setting import ENGINES
-from stentor.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, Format, drawn, dress
+from stentor.report.drawing import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION, Format, drawn, dress
 from stentor.report.tokenizers import plot_format
 
 if TYPE_CHECKING:
@@ -43,32 +43,36 @@ def _draw(results: list[Result], figure: Figure) -> None:
     tokens, prompts = figure.subplots(1, 2, width_ratios=(1.0, 0.8))
     if not results:
         return
-    position = sorted(results[0].measured.decode_seconds)[len(results[0].measured.decode_seconds) // 2]
-    length = max(results[0].measured.prefill_seconds)
+    positions = list(results[0].measured.decode_seconds)
+    position, length = positions[len(positions) // 2], max(results[0].measured.prefill_seconds)
     milliseconds = [1e3 * result.measured.decode_seconds[position] for result in results]
-    _bars(tokens, f"Milliseconds a token, at position {position}", results, milliseconds, "{:.3f}")
     floors = [1e3 * result.floor_seconds(position) for result in results]
-    tokens.plot(floors, range(len(results)), "|", color=PURPLE, markersize=13, markeredgewidth=2, gid="floor")
-    tokens.set_xlabel("purple: the time in which as many threads only read the same bytes", color=INK, fontsize=9)
+    rates = [length / result.measured.prefill_seconds[length] for result in results]
+    _points(tokens, f"Milliseconds a token, at position {position:,}", results, milliseconds, "{:.3f}")
+    tokens.plot(floors, range(len(results)), "|", color=MUTED, markersize=12, markeredgewidth=1.5, gid="floor")
+    tokens.set_xlim(0.5 * min(milliseconds + floors), 4 * max(milliseconds))
+    tokens.set_xlabel("grey: as many threads only read the same bytes", color=MUTED)
     names = [f"{result.setting.name}, {_threads(result.setting.num_threads)}" for result in results]
     tokens.set_yticks(range(len(results)), names, color=INK)
-    rates = [length / result.measured.prefill_seconds[length] for result in results]
-    _bars(prompts, f"Tokens a second of a prompt of {length:,}", results, rates, "{:,.0f}")
-    prompts.set_yticks([])
+    _points(prompts, f"Tokens a second of a prompt of {length:,}", results, rates, "{:,.0f}")
+    prompts.set_xlim(0.5 * min(rates), 4 * max(rates))
+    prompts.set_yticks(range(len(results)), [""] * len(results))
 
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
 
 
-def _bars(axes: Axes, title: str, results: list[Result], values: list[float], form: str) -> None:
-    dress(axes, title, grid="x")
-    colours = [_COLOURS[result.setting.engine] for result in results]
-    bars = axes.barh(range(len(values)), values, height=0.6, color=colours)
-    axes.bar_label(bars, [form.format(value) for value in values], padding=6, color=INK)
+def _points(axes: Axes, title: str, results: list[Result], values: list[float], form: str) -> None:
+    """Draw a point for each result; lengths would mean nothing, since ratios are what is to be seen."""
+    dress(axes, title, grid="y")
     axes.set_xscale("log")
-    axes.set_xlim(0.4 * min(values), 4 * max(values))
+    colours = [_COLOURS[result.setting.engine] for result in results]
+    axes.scatter(values, range(len(values)), s=64, c=colours, zorder=3, gid="measured")
+    for place, value in enumerate(values):
+        axes.annotate(
+            form.format(value), (value, place), xytext=(9, 0), textcoords="offset points", va="center", color=INK
+        )
     axes.set_ylim(len(values) - 0.4, -0.6)  # the first one on top
     axes.set_xticks([])
     axes.minorticks_off()
-    axes.grid(visible=False)
