@@ -168,14 +168,15 @@ class _Rounds:
 
     def measure(self, setting: Setting) -> None:
         """Measure a setting once more, and what memory gives; one that has failed is left out."""
-        if setting.name in self.not_measured:
+        name = f"{setting.name}, threads: {setting.num_threads}"
+        if name in self.not_measured:
             return
         try:
             measured = measure_once(self._request(setting, self.work))
         except UserError as error:
             if setting.engine == OURS:
                 raise
-            self.not_measured[setting.name] = error.message
+            self.not_measured[name] = error.message
             self.measured.pop(setting, None)
             return
         self.measured.setdefault(setting, []).append(measured)

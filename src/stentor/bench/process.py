@@ -16,6 +16,7 @@ from stentor.bench.engine import Clock
 from stentor.bench.setting import Measurement, Request
 from stentor.errors import UserError
 
+CHILD = ("-m", "stentor.bench.child")
 TIMEOUT_S = 900
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 _ERROR_LINES = 6
@@ -35,7 +36,7 @@ def measure_once(request: Request, *, clock: Clock = time.perf_counter) -> Measu
         started = clock()
         # -P: a file in the user's folder must not stand in for an engine's package.
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", "stentor.bench.child"],
+            [sys.executable, "-P", *CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
