@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,7 @@ def made_up() -> Callable[..., Measurement]:
 
 
 @pytest.fixture
-def no_processes(monkeypatch) -> Iterator[list[Request]]:
+def no_processes(monkeypatch) -> list[Request]:
     """Let nothing be measured: return the requests, each of which was answered with made-up numbers."""
     asked: list[Request] = []
 
@@ -94,4 +94,4 @@ def no_processes(monkeypatch) -> Iterator[list[Request]]:
 
     monkeypatch.setattr("stentor.bench.measure.measure_once", measure_once)
     monkeypatch.setattr("stentor.bench.measure.read_bytes_per_second", lambda num_bytes, threads: 1e9 * threads)
-    yield asked
+    return asked

@@ -33,7 +33,9 @@ class Engine:
 def answered(monkeypatch, request_of):
     """Return a function that answers a request with a fake engine, and gives the engine and the lines."""
 
-    def answer(peaks, work=Work(prompt_lengths=(4, 9), positions=(4,), repeats=1)):
+    work = Work(prompt_lengths=(4, 9), positions=(4,), repeats=1)
+
+    def answer(peaks):
         out = io.StringIO()
         engine = Engine(out)
         monkeypatch.setattr(child, "peak_bytes", iter(peaks).__next__)

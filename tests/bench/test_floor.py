@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_every_thread_reads_all_of_its_part(monkeypatch, num_threads, clock):
     assert read_bytes_per_second(4_000_000, num_threads, clock=clock) == pytest.approx(1e9, rel=1e-6)
     parts = sorted({(start, size) for start, size, _ in read[-num_threads:]})
     assert len(parts) == num_threads
-    assert all(start + size == after for (start, size), (after, _) in zip(parts, parts[1:], strict=False))
+    assert all(start + size == after for (start, size), (after, _) in itertools.pairwise(parts))
     assert sum(size for _, size in parts) == pytest.approx(4_000_000, rel=1e-3)
     assert max(passes for *_, passes in read) > 5
 

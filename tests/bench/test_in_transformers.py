@@ -41,6 +41,7 @@ def test_a_folder_opens(request_of, attention):
     try:
         engine = open_engine(request_of(setting))
         assert torch.get_num_threads() == 1
+        assert isinstance(engine, GeneratingEngine)
         assert engine.decode([5, 6, 7], 2) > 0
     finally:
         torch.set_num_threads(before)

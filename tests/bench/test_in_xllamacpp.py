@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,8 @@ def test_nothing_slows_it(llama, request_of):
     engine = open_engine(request_of(SETTING))
     assert isinstance(engine, ServerEngine)
     engine.prefill([4, 5])
-    (body,) = engine._connection.bodies
+    connection: Any = engine._connection
+    (body,) = connection.bodies
     assert body == {
         "prompt": [4, 5],
         "n_predict": 1,
