@@ -4,7 +4,7 @@ usage: python benchmarks/cpu_generation.py MODEL [TEXT]
 
 One text at a time. Every measurement is a process of its own; the engines take turns, round after round, and medians
 count. Of a peer the setting that suits it best counts, for each quantity: weights in Q8_0, a cache of float16 or Q8_0,
-flash attention or none, one thread or two. Greedy everywhere; llama.cpp's server times itself. TEXT, if it is given,
+flash attention or none, at most as many threads as ours. Greedy everywhere; llama.cpp's server times itself. TEXT, if it is given,
 is a file or another source of text, on whose beginning bits per byte are compared; llama.cpp's probabilities are those
 of exact attention over a cache of float32.
 """
@@ -66,9 +66,15 @@ def measure(model: Weights) -> Bench:
     return run_bench(model, settings, Work(), num_rounds=ROUNDS, say=lambda text: print(text, file=sys.stderr))
 
 
-def best(bench: Bench, engines: tuple[str, ...], seconds: Callable[[Result], float]) -> Result | None:
+def best(
+    bench: Bench, engines: tuple[str, ...], seconds: Callable[[Result], float], most_threads: int = max(THREADS)
+) -> Result | None:
     """Return the result of the setting of some engines that is the fastest; None where none was measured."""
-    results = [result for result in bench.results if result.setting.engine in engines]
+    results = [
+        result
+        for result in bench.results
+        if result.setting.engine in engines and result.setting.num_threads <= most_threads
+    ]
     return min(results, key=seconds, default=None)
 
 
@@ -88,7 +94,7 @@ def speed_claims(bench: Bench) -> Iterator[Claim]:
         def seconds(result: Result, position: int = position) -> float:
             return result.measured.decode_seconds[position]
 
-        peer = best(bench, LLAMA_CPP, seconds)
+        peer = best(bench, LLAMA_CPP, seconds, num_threads)
         yield Claim(
             what=f"a token at position {position}, threads: {num_threads}",
             value=1e3 * seconds(result),
@@ -104,7 +110,7 @@ def speed_claims(bench: Bench) -> Iterator[Claim]:
         def seconds_of_prompt(result: Result, length: int = length) -> float:
             return result.measured.prefill_seconds[length]
 
-        peer = best(bench, LLAMA_CPP, seconds_of_prompt)
+        peer = best(bench, LLAMA_CPP, seconds_of_prompt, num_threads)
         yield Claim(
             what=f"a prompt of {length} tokens, threads: {num_threads}",
             value=length / seconds_of_prompt(result),
