@@ -4,9 +4,9 @@ usage: python benchmarks/cpu_generation.py MODEL [TEXT]
 
 One text at a time. Every measurement is a process of its own; the engines take turns, round after round, and medians
 count. Of a peer the setting that suits it best counts, for each quantity: weights in Q8_0, a cache of float16 or Q8_0,
-flash attention or none, at most as many threads as ours. Greedy everywhere; llama.cpp's server times itself. TEXT, if it is given,
-is a file or another source of text, on whose beginning bits per byte are compared; llama.cpp's probabilities are those
-of exact attention over a cache of float32.
+flash attention or none, at most as many threads as ours. Greedy everywhere; llama.cpp's server times itself. TEXT, if
+it is given, is a file or another source of text, on whose beginning bits per byte are compared; llama.cpp's
+probabilities are those of exact attention over a cache of float32.
 """
 
 from __future__ import annotations
