@@ -350,6 +350,7 @@ def test_the_facts_that_speed_depends_on():
     facts = doctor.machine_facts()
     assert set(facts) == {"CPU", "CPU features", "cores", "system", "versions"}
     assert all(facts.values())
+    assert re.fullmatch(r"[\d.]+ of \d+ usable, [\d.]+ busy", facts["cores"])
     assert re.search(r"Python 3\.\d+\.\d+, numba \d+\.\d+\S*, numpy \d+\.\d+", facts["versions"])
 
 
@@ -358,3 +359,8 @@ def test_features_that_nobody_knows_are_unknown(monkeypatch):
     assert doctor.machine_facts()["CPU features"] == "unknown"
     monkeypatch.setattr(doctor, "cpu_features", list)
     assert doctor.machine_facts()["CPU features"] == "none that matter"
+
+
+def test_a_system_that_does_not_count_its_load(monkeypatch):
+    monkeypatch.delattr(os, "getloadavg", raising=False)
+    assert doctor.machine_facts()["cores"].endswith("unknown busy")

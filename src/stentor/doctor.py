@@ -111,10 +111,15 @@ def machine_facts() -> dict[str, str]:
     return {
         "CPU": cpu_model(),
         "CPU features": UNKNOWN if features is None else " ".join(features) or "none that matter",
-        "cores": f"{usable_cores():g} of {os.cpu_count()} usable",
+        "cores": f"{usable_cores():g} of {os.cpu_count()} usable, {_busy_cores()} busy",
         "system": platform.platform(),
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]),
     }
+
+
+def _busy_cores() -> str:
+    """Return how many cores other work has kept busy in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else UNKNOWN
 
 
 def _judged(name: str, num_bytes: int | None, little: float, advice: str) -> Finding:

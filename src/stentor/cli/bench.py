@@ -45,12 +45,11 @@ def bench(
 
     if plot is not None:
         plot_format(plot)  # a wrong name is refused before the work
-    weights = read_weights(model)
+    weights, machine = read_weights(model), machine_facts()
     settings = _settings(engine or list(ENGINES), threads, quick=quick)
     measured = run_bench(
         weights, settings, _QUICK if quick else Work(), num_rounds=QUICK_ROUNDS if quick else ROUNDS, say=talk
     )
-    machine = machine_facts()
     if plot is not None:
         write_engines(measured, plot)
         talk(f"wrote {plot}")
