@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -336,3 +337,23 @@ def test_reading_system_files_never_fails(tmp_path):
     assert doctor._read(tmp_path / "none") == doctor._read(tmp_path) == ""
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert doctor._read(Path(tmp_path / "bytes")) == "\ufffd"
+
+
+def test_the_facts_that_speed_depends_on():
+    facts = doctor.machine_facts()
+    assert set(facts) == {"CPU", "CPU features", "cores", "system", "versions"}
+    assert all(facts.values())
+    assert re.fullmatch(r"[\d.]+ of \d+ usable, [\d.]+ busy", facts["cores"])
+    assert re.search(r"Python 3\.\d+\.\d+, numba \d+\.\d+\S*, numpy \d+\.\d+", facts["versions"])
+
+
+def test_features_that_nobody_knows_are_unknown(monkeypatch):
+    monkeypatch.setattr(doctor, "cpu_features", lambda: None)
+    assert doctor.machine_facts()["CPU features"] == "unknown"
+    monkeypatch.setattr(doctor, "cpu_features", list)
+    assert doctor.machine_facts()["CPU features"] == "none that matter"
+
+
+def test_a_system_that_does_not_count_its_load(monkeypatch):
+    monkeypatch.delattr(os, "getloadavg", raising=False)
+    assert doctor.machine_facts()["cores"].endswith("unknown busy")

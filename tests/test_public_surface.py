@@ -24,7 +24,9 @@ PUBLIC = {
     "load": "stentor.runtime.engine",
     "train": "stentor.run",
 }
-STAGES = ("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "report", "cli")
+STAGES = (
+    *("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "bench", "report", "cli"),
+)
 SHARED = ("errors", "artifacts", "config", "version", "callable_stage")
 """Any stage may import these."""
 CONDUCTORS = ("prepare", "run", "demo", "doctor", "__init__", "__main__")

@@ -105,6 +105,24 @@ def _machine(folder: Path) -> Iterator[Finding]:
             yield Finding("machine", f"cache ({name})", f"{cache}, not writable", "slow", advice)
 
 
+def machine_facts() -> dict[str, str]:
+    """Return what the speed of a CPU depends on, by name."""
+    features = cpu_features()
+    versions = {package: _installed_version(package) for package in ("numba", "numpy")}
+    return {
+        "CPU": cpu_model(),
+        "CPU features": UNKNOWN if features is None else " ".join(features) or "none that matter",
+        "cores": f"{usable_cores():g} of {os.cpu_count()} usable, {_busy_cores()} busy",
+        "system": platform.platform(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]),
+    }
+
+
+def _busy_cores() -> str:
+    """Return how many cores other work has kept busy in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else UNKNOWN
+
+
 def _judged(name: str, num_bytes: int | None, little: float, advice: str) -> Finding:
     if num_bytes is None:
         return Finding("machine", name, UNKNOWN)

@@ -19,7 +19,8 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
 ]
 ModelArgument = Annotated[
-    str, typer.Argument(help="A model folder, a run folder (its best checkpoint), a .gguf file, stentor-12m or a Hub id.")
+    str,
+    typer.Argument(help="A model folder, a run folder (its best checkpoint), a .gguf file, stentor-12m or a Hub id."),
 ]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
-from stentor.model.quantized import as_float32
 from stentor.model.weights import Weights, read_weights
 from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CpuNetwork
@@ -56,10 +55,9 @@ def open_network(
 
 
 def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | None) -> CachedNetwork:
-    tensors = {name: as_float32(array) for name, array in read.arrays.items()}
     network = CpuNetwork(
         read.config,
-        tensors,
+        read.arrays,
         dtype=dtype,
         cache_dtype=cache_dtype,
         num_threads=num_threads or 1,
