@@ -304,7 +304,8 @@ def test_what_cannot_be_done_is_refused(model, options, said):
 
 
 def test_more_continuations_than_are_made_together(tiny_config, network, tiny_tokenizer, monkeypatch):
-    model, options = LanguageModel(on_cpu(network), tiny_tokenizer), {"max_new_tokens": 5, **ANYTHING_GOES}
+    model = LanguageModel(on_cpu(network), tiny_tokenizer)
+    options: dict[str, Any] = {"max_new_tokens": 5, **ANYTHING_GOES}
     whole = [completion.text for completion in model.complete(PROMPT, n=7, **options)]
     monkeypatch.setattr(engine, "MADE_TOGETHER", 3)
     assert [completion.text for completion in model.complete(PROMPT, n=7, **options)] == whole
