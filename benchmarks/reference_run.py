@@ -99,7 +99,8 @@ def main() -> None:
         Claim(what="bits per byte of the best", value=best["bits_per_byte"], unit="bits per byte", better="lower"),
     ]
     start = next(entry for entry in entries if entry["kind"] == "start")
-    print(record("reference_run", claims, {"start": start, "vocabulary": vocabulary}).read_text())
+    details = {"start": start, "vocabulary": vocabulary}
+    print(record("reference_run", claims, details, machine=start["device_name"]).read_text())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.model.folder import read_model_folder
-from stentor.model.locate import is_gguf, resolve_model, weights_file
+from stentor.model.locate import is_gguf, resolve_model, shipped_models, weights_file
 
 
 def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
@@ -48,6 +49,17 @@ def test_a_folder_named_like_a_gguf_file_is_a_folder(tmp_path, model_dir):
     shutil.copytree(model_dir, tmp_path / "odd.gguf")
     assert resolve_model(tmp_path / "odd.gguf") == tmp_path / "odd.gguf"
     assert not is_gguf(tmp_path / "odd.gguf")
+
+
+def test_what_ships_is_named_but_a_folder_of_that_name_goes_first(tmp_path, model_dir, monkeypatch):
+    assert shipped_models() == ["stentor-12m"]
+    assert resolve_model("stentor-12m").parts[-3:] == ("models", "stentor-12m", "model.gguf")
+    with pytest.raises(UserError, match="there is no model nowhere") as raised:
+        resolve_model("nowhere")
+    assert "stentor-12m" in str(raised.value)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_dir, "stentor-12m")
+    assert resolve_model("stentor-12m") == Path("stentor-12m")
 
 
 def test_a_hub_id_is_fetched(monkeypatch, model_dir):
