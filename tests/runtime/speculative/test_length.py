@@ -1,0 +1,93 @@
+"""The length follows what is seen: acceptance, and what steps and passes take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stentor.runtime.speculative.length import MAX_STEPS, PLAIN_BETWEEN_TRIALS, DraftLength
+
+
+def simulated(
+    length: DraftLength, *, rate: float, step: float, plain: float, per_token: float, num_rounds: int, per_step: int = 1
+) -> list[int]:
+    """Return the lengths chosen with these times in seconds, where tokens are kept with this probability."""
+    generator, chosen = np.random.default_rng(0), []
+    for _ in range(num_rounds):
+        num_steps = length.choose()
+        chosen.append(num_steps)
+        num_proposed = per_step * num_steps
+        noise = 1 + 0.1 * generator.random(2)
+        length.learn_times(
+            num_steps=num_steps,
+            draft_seconds=num_steps * step * noise[0],
+            num_proposed=num_proposed,
+            pass_seconds=(plain + per_token * num_proposed) * noise[1],
+        )
+        for _ in range(num_proposed):
+            is_kept = bool(generator.random() < rate)
+            length.learn_token(is_kept=is_kept)
+            if not is_kept:
+                break
+    return chosen
+
+
+def best(*, rate: float, step: float, plain: float, per_token: float) -> int:
+    """Return the best length by adding up the tokens of a round one by one: the slow twin of the formula."""
+
+    def ratio(num_steps: int) -> float:
+        num_tokens = sum(rate**place for place in range(num_steps + 1))
+        return num_tokens / (num_steps * step + plain + per_token * num_steps)
+
+    return max(range(MAX_STEPS + 1), key=ratio)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("step", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("per_token", [0.01, 0.2])
+def test_the_best_length_is_found(rate, step, per_token):
+    costs = {"rate": rate, "step": step, "plain": 1.0, "per_token": per_token}
+    chosen = simulated(DraftLength(), **costs, num_rounds=400)
+    assert abs(np.median(chosen[200:]) - best(**costs)) <= max(1, 0.35 * best(**costs))
+
+
+def test_a_draft_that_does_not_pay_is_left_alone_but_tried_again():
+    chosen = simulated(DraftLength(), rate=0.1, step=0.9, plain=1.0, per_token=0.5, num_rounds=400)
+    late = chosen[100:]
+    assert 0 < sum(map(bool, late)) <= len(late) / PLAIN_BETWEEN_TRIALS + 1
+
+
+def test_a_draft_becomes_worth_it_again():
+    length = DraftLength()
+    costs = {"step": 0.1, "plain": 1.0, "per_token": 0.01}
+    assert np.median(simulated(length, rate=0.0, **costs, num_rounds=300)[200:]) == 0
+    assert np.median(simulated(length, rate=0.95, **costs, num_rounds=1500)[1200:]) >= 4
+
+
+def test_tokens_of_another_vocabulary_count_as_what_they_become():
+    """A step that makes two tokens is worth as much as two steps at half the time."""
+    two = simulated(DraftLength(), rate=0.8, step=0.2, plain=1.0, per_token=0.01, num_rounds=400, per_step=2)
+    one = best(rate=0.8, step=0.1, plain=1.0, per_token=0.01)
+    assert abs(2 * np.median(two[200:]) - one) <= 2
+
+
+def test_a_fixed_length_stays():
+    assert set(simulated(DraftLength(3), rate=0.1, step=9, plain=1, per_token=1, num_rounds=50)) == {3}
+
+
+def test_acceptance_is_a_share_of_recent_tokens():
+    length = DraftLength()
+    for _ in range(500):
+        length.learn_token(is_kept=False)
+    for _ in range(500):
+        length.learn_token(is_kept=True)
+    assert length.acceptance_rate > 0.99
+
+
+def test_one_slow_pass_changes_little():
+    length = DraftLength()
+    costs = {"rate": 0.8, "step": 0.1, "plain": 1.0, "per_token": 0.05}
+    simulated(length, **costs, num_rounds=200)
+    before = length.choose()
+    length.learn_times(num_steps=before, draft_seconds=before * 0.1, num_proposed=before, pass_seconds=8.0)
+    assert abs(length.choose() - before) <= 3

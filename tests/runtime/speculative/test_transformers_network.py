@@ -1,0 +1,117 @@
+"""Models of transformers behind our protocol: the logits of a fresh pass, whatever was read and taken back before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from stentor.errors import UserError
+from stentor.runtime.speculative.transformers_network import TransformersNetwork, open_transformers, require_rollback
+
+SIZES: dict[str, Any] = {"vocab_size": 60, "num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16}
+KINDS = {
+    "llama": lambda: transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**SIZES, intermediate_size=32, max_position_embeddings=40)
+    ),
+    "gpt2": lambda: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=40)
+    ),
+    "gpt_neox": lambda: transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(**SIZES, intermediate_size=32, max_position_embeddings=40)
+    ),
+    "a sliding window": lambda: transformers.MistralForCausalLM(
+        transformers.MistralConfig(
+            **SIZES, num_key_value_heads=2, intermediate_size=32, max_position_embeddings=40, sliding_window=4
+        )
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS.keys())
+def model(request):
+    torch.manual_seed(0)
+    made = request.param().eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(3)
+    return made
+
+
+def logits_of(model, token_ids: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.tensor([token_ids])).logits[0].numpy()
+
+
+def test_sizes_are_the_models(model):
+    config = TransformersNetwork(model).config
+    assert (config.vocab_size, config.max_position_embeddings) == (60, 40)
+
+
+def test_reading_back_and_forth_gives_the_logits_of_a_fresh_pass(model):
+    network, generator, read = TransformersNetwork(model), np.random.default_rng(0), []
+    for _ in range(25):
+        start = int(generator.integers(0, len(read) + 1))
+        more = generator.integers(0, 60, min(40 - start, int(generator.integers(1, 6)))).tolist()
+        if not more:
+            continue
+        read[start:] = more
+        all_scored = bool(generator.integers(2))
+        made = network.extend(more, start, all_scored=all_scored)
+        expected = logits_of(model, read)[start:] if all_scored else logits_of(model, read)[-1:]
+        np.testing.assert_allclose(made, expected, atol=2e-5)
+        assert made.dtype == np.float32
+
+
+def test_a_fresh_network_has_read_nothing(model):
+    network = TransformersNetwork(model)
+    network.extend([1, 2, 3], 0)
+    np.testing.assert_array_equal(network.fresh().extend([7], 0), logits_of(model, [7]))
+    np.testing.assert_allclose(network.extend([4], 3), logits_of(model, [1, 2, 3, 4])[-1:], atol=2e-5)
+
+
+def test_a_folder_is_opened_and_proven(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    network = open_transformers(tmp_path / "model")
+    np.testing.assert_allclose(network.extend([1, 2], 0), logits_of(model, [1, 2])[-1:], atol=1e-5)
+
+
+def test_what_transformers_does_not_open_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no such model"}))
+    with pytest.raises(UserError, match="transformers opens no causal language model at") as caught:
+        open_transformers(tmp_path)
+    assert str(caught.value).count("\n") == 1  # before its fix
+
+
+def test_a_model_that_cannot_take_tokens_back_is_refused():
+    torch.manual_seed(0)
+    made = transformers.MambaForCausalLM(
+        transformers.MambaConfig(vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=2)
+    ).eval()
+    with pytest.raises(UserError, match="cannot take tokens back"):
+        require_rollback(TransformersNetwork(made), where="this")
+
+
+def test_a_cache_that_forgets_too_little_is_noticed(model):
+    class Forgetful(TransformersNetwork):
+        def fresh(self, num_sequences: int = 1):
+            return Forgetful(self._model)
+
+        def extend(self, token_ids, start, **options):
+            return super().extend(token_ids, self._cache.get_seq_length(), **options)
+
+    with pytest.raises(UserError, match="cannot take tokens back"):
+        require_rollback(Forgetful(model), where="this")
+
+
+def test_a_context_that_is_nowhere_stated_is_long(model):
+    class Silent:
+        config = dataclasses.make_dataclass("Config", [("vocab_size", int)])(60)
+        forward = model.forward
+
+    assert TransformersNetwork(Silent()).config.max_position_embeddings > 10**5  # pyright: ignore[reportArgumentType]
