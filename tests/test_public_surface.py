@@ -24,7 +24,7 @@ PUBLIC = {
     "load": "stentor.runtime.engine",
     "train": "stentor.run",
 }
-STAGES = ("text", "tokenizer", "hf", "shards", "model", "train", "evaluate", "runtime", "export", "report", "cli")
+STAGES = ("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "report", "cli")
 SHARED = ("errors", "artifacts", "config", "version", "callable_stage")
 """Any stage may import these."""
 CONDUCTORS = ("prepare", "run", "demo", "doctor", "__init__", "__main__")

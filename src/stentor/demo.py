@@ -18,7 +18,6 @@ from stentor.export.gguf import export_gguf
 from stentor.export.huggingface import export_huggingface
 from stentor.export.parity import ExportReport
 from stentor.model.device import compute_dtype, pick_device
-from stentor.model.folder import ModelFolder, read_model_folder
 from stentor.model.measure import Evaluation
 from stentor.prepare import Prepared, Watch, prepare
 from stentor.report.folder import write_report
@@ -80,9 +79,8 @@ def run_demo(
     prepared = prepare(recipe, folder / "data", watch=watch)
     say(f"text: {recipe.text.source}, sha256 {prepared.corpus.details['sha256']}")
     run_dir = train(recipe, prepared.shards, folder / "run", observer=observer)
-    best = read_model_folder(run_dir)
     say("measuring the best weights on the held-out text, beside gzip and xz")
-    evaluation, compared = _measured(best, prepared)
+    evaluation, compared = _measured(run_dir, prepared)
     say("writing a folder for transformers and a file for llama.cpp, and opening each there")
     exports = (
         export_huggingface(run_dir, folder / "model", replace=True),
@@ -90,9 +88,9 @@ def run_demo(
     )
     samples = _samples(folder / "model")
     report = RunReport(
-        name=f"{recipe.name}, {best.config.num_parameters / 1e6:.1f}M parameters",
+        name=f"{recipe.name}, {recipe.model.num_parameters / 1e6:.1f}M parameters",
         description=recipe.description,
-        num_parameters=best.config.num_parameters,
+        num_parameters=recipe.model.num_parameters,
         log=read_log(run_dir / LOG_NAME),
         tokenizer=f"byte-level BPE, {prepared.tokenizer.vocab_size:,} tokens",
         samples=samples,
@@ -114,9 +112,9 @@ def run_demo(
     )
 
 
-def _measured(best: ModelFolder, prepared: Prepared) -> tuple[Evaluation, Baselines]:
+def _measured(run_dir: Path, prepared: Prepared) -> tuple[Evaluation, Baselines]:
     texts = [document.text for document in prepared.corpus.documents("validation")]
-    return evaluate(best, texts), baselines(texts, prepared.tokenizer)
+    return evaluate(run_dir, texts), baselines(texts, prepared.tokenizer)
 
 
 def _samples(model_dir: Path) -> tuple[Sample, ...]:

@@ -15,6 +15,7 @@ from stentor.evaluate.baselines import baselines
 from stentor.evaluate.text import encode_documents, evaluate
 from stentor.model.folder import ModelFolder, read_model_folder, write_model_folder
 from stentor.model.names import expected_shapes
+from stentor.runtime.engine import load
 from stentor.tokenizer.base import Losses
 
 SPECIALS = "<|endoftext|><|beginoftext|><|padding|>"
@@ -68,7 +69,7 @@ def test_numbers_equal_those_of_the_slow_twin(folder, texts):
     data = [text if isinstance(text, bytes) else text.encode(errors="replace") for text in texts]
     nats = slow_nats(folder, data)
     total, num_bytes = math.fsum(nats), sum(map(len, data))
-    result = evaluate(folder, texts)
+    result = evaluate(folder.path, texts)
     assert (result.num_tokens, result.num_bytes) == (len(nats), num_bytes)
     assert result.loss_nats == pytest.approx(total / len(nats), rel=1e-5)
     assert result.perplexity == pytest.approx(math.exp(total / len(nats)), rel=1e-4)
@@ -86,7 +87,7 @@ def test_each_document_is_followed_by_eos_and_eos_has_no_bytes(folder, tiny_toke
         eos,
     ]
     assert encoded.num_bytes == 3 + 5
-    assert evaluate(folder, ["one", "two"]).num_bytes == 6
+    assert evaluate(folder.path, ["one", "two"]).num_bytes == 6
 
 
 def test_documents_that_spell_special_tokens_are_plain_text(tiny_tokenizer):
@@ -98,22 +99,22 @@ def test_documents_that_spell_special_tokens_are_plain_text(tiny_tokenizer):
 
 
 def test_where_a_document_ends_matters(folder):
-    assert evaluate(folder, ["of the people"]).loss_nats != evaluate(folder, ["of the", " people"]).loss_nats
+    assert evaluate(folder.path, ["of the people"]).loss_nats != evaluate(folder.path, ["of the", " people"]).loss_nats
 
 
 def test_order_matters_and_company_does_not_change_bytes(folder):
-    forth, back = evaluate(folder, ["when we", "there can"]), evaluate(folder, ["there can", "when we"])
+    forth, back = evaluate(folder.path, ["when we", "there can"]), evaluate(folder.path, ["there can", "when we"])
     assert forth.loss_nats != back.loss_nats
     assert (forth.num_tokens, forth.num_bytes) == (back.num_tokens, back.num_bytes)
 
 
 def test_text_is_measured_as_it_is_uncleaned(folder):
-    assert evaluate(folder, ["a\r\n\r\n  b\u00a0c\ufb01"]).num_bytes == len("a\r\n\r\n  b\u00a0c\ufb01".encode())
+    assert evaluate(folder.path, ["a\r\n\r\n  b\u00a0c\ufb01"]).num_bytes == len("a\r\n\r\n  b\u00a0c\ufb01".encode())
 
 
 def test_a_str_and_its_bytes_are_the_same(folder):
-    assert evaluate(folder, ["caf\u00e9"]) == evaluate(folder, ["caf\u00e9".encode()])
-    assert evaluate(folder, ["\ud800"]) == evaluate(folder, [b"?"])
+    assert evaluate(folder.path, ["caf\u00e9"]) == evaluate(folder.path, ["caf\u00e9".encode()])
+    assert evaluate(folder.path, ["\ud800"]) == evaluate(folder.path, [b"?"])
 
 
 def test_a_stream_of_more_documents_than_a_batch_is_read_whole(folder, tiny_tokenizer):
@@ -124,7 +125,7 @@ def test_a_stream_of_more_documents_than_a_batch_is_read_whole(folder, tiny_toke
         token_id for text in texts for token_id in (*tiny_tokenizer.encode(text), eos)
     ]
     assert encoded.num_bytes == sum(map(len, texts))
-    assert evaluate(folder, (text for text in texts)).num_tokens == len(encoded.token_ids)
+    assert evaluate(folder.path, (text for text in texts)).num_tokens == len(encoded.token_ids)
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(320, np.uint16), (65_536, np.uint16), (128_256, np.uint32)])
@@ -148,12 +149,13 @@ def test_ids_of_any_vocabulary_fit(vocab_size, dtype):
 @pytest.mark.parametrize("texts", [[], [""], ["", b""], iter(())])
 def test_no_text_is_refused(folder, texts):
     with pytest.raises(UserError, match="no text to evaluate on") as caught:
-        evaluate(folder, texts)
+        evaluate(folder.path, texts)
     assert "not empty" in caught.value.fix
 
 
-def test_a_path_a_string_and_a_folder_already_read_are_the_same_model(folder):
-    assert evaluate(folder, ["of it"]) == evaluate(folder.path, ["of it"]) == evaluate(str(folder.path), ["of it"])
+def test_a_path_a_string_and_a_loaded_model_are_the_same_model(folder):
+    loaded = load(folder.path, dtype="float32")
+    assert evaluate(loaded, ["of it"]) == evaluate(folder.path, ["of it"]) == evaluate(str(folder.path), ["of it"])
 
 
 def test_a_model_without_tokenizer_is_refused(folder, tmp_path):
@@ -165,13 +167,13 @@ def test_a_model_without_tokenizer_is_refused(folder, tmp_path):
 
 def test_progress_ends_at_the_whole(folder):
     seen = []
-    result = evaluate(folder, ["when we there can an your which " * 40], on_progress=lambda *now: seen.append(now))
+    result = evaluate(folder.path, ["when we there can an your which " * 40], on_progress=lambda *now: seen.append(now))
     assert seen == sorted(seen)
     assert seen[-1] == (result.num_tokens, result.num_tokens)
 
 
 def test_the_numbers_have_documented_names(folder):
-    value = json.loads(json.dumps(evaluate(folder, ["text"]).to_dict()))
+    value = json.loads(json.dumps(evaluate(folder.path, ["text"]).to_dict()))
     assert list(value) == [
         "loss_nats",
         "perplexity",
@@ -208,17 +210,17 @@ def monster(tmp_path_factory, folder, tiny_tokenmonster) -> ModelFolder:
 def test_bits_per_byte_divide_by_the_text_as_it_was_given(monster, texts, losses):
     data = [text if isinstance(text, bytes) else text.encode() for text in texts]
     nats = slow_nats(monster, data)
-    result = evaluate(monster, texts)
+    result = evaluate(monster.path, texts)
     assert result.num_bytes == sum(map(len, data))
     assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / sum(map(len, data)), rel=1e-5)
     assert Losses(result.num_lossy_documents, result.num_lost_bytes) == losses
 
 
 def test_a_text_of_nothing_but_lost_bytes_still_has_its_bytes(monster):
-    result = evaluate(monster, ["\x00" * 7])
+    result = evaluate(monster.path, ["\x00" * 7])
     assert (result.num_tokens, result.num_bytes, result.num_lost_bytes) == (1, 7, 7)
 
 
 def test_baselines_take_the_same_bytes(monster, tiny_tokenmonster):
     texts = ["The people of THIS world", "caf\u00e9 \x00"]
-    assert baselines(texts, tiny_tokenmonster).num_bytes == evaluate(monster, texts).num_bytes
+    assert baselines(texts, tiny_tokenmonster).num_bytes == evaluate(monster.path, texts).num_bytes

@@ -17,6 +17,7 @@ from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.measure import Evaluation, bits_per_byte, measure, stream_nats, summed_nats
 from stentor.model.numerics import Numerics
+from stentor.model.scorer import TorchScorer
 
 EOS = 0
 CONFIG = ModelConfig(
@@ -57,9 +58,9 @@ def slow_nats(model: Llama, token_ids: list[int]) -> list[float]:
 def test_every_token_is_scored_once(model, num_tokens, batch_size):
     token_ids = np.random.default_rng(num_tokens).integers(0, 31, num_tokens).astype(np.uint16)
     expected = slow_nats(model, token_ids.tolist())
-    got = np.concatenate(list(stream_nats(model, token_ids, eos_token_id=EOS, batch_size=batch_size)))
+    got = np.concatenate(list(stream_nats(TorchScorer(model), token_ids, eos_token_id=EOS, batch_size=batch_size)))
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    result = measure(model, token_ids, num_bytes=50, eos_token_id=EOS, batch_size=batch_size)
+    result = measure(TorchScorer(model), token_ids, num_bytes=50, eos_token_id=EOS, batch_size=batch_size)
     assert result.num_tokens == num_tokens
     assert result.loss_nats == pytest.approx(sum(expected) / num_tokens, abs=1e-5)
     assert result.bits_per_byte == pytest.approx(sum(expected) / math.log(2) / 50, abs=1e-5)
@@ -72,8 +73,8 @@ def test_it_scores_as_the_model_computes(model, dtype, tolerance):
     half = Llama(CONFIG).eval()
     half.load_state_dict(model.state_dict())
     half.numerics = Numerics(compute_dtype=dtype)
-    precise = measure(model, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
-    rounded = measure(half, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
+    precise = measure(TorchScorer(model), token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
+    rounded = measure(TorchScorer(half), token_ids, num_bytes=50, eos_token_id=EOS).loss_nats
     assert rounded == pytest.approx(precise, rel=tolerance)
     assert rounded != precise
 
@@ -88,21 +89,30 @@ def test_a_model_that_rounds_to_int8_is_scored_rounded(model):
         for parameter in rounded.parameters():
             if parameter.ndim == 3:
                 parameter.copy_(fake_quantize(parameter))
-    scores = [measure(m, token_ids, num_bytes=50, eos_token_id=EOS).loss_nats for m in (model, rounding, rounded)]
+    scores = [
+        measure(TorchScorer(m), token_ids, num_bytes=50, eos_token_id=EOS).loss_nats for m in (model, rounding, rounded)
+    ]
     assert scores[1] == scores[2] != scores[0]
 
 
 def test_progress_ends_at_the_whole(model):
     seen = []
     token_ids = np.arange(20, dtype=np.uint16)
-    measure(model, token_ids, num_bytes=9, eos_token_id=EOS, batch_size=1, on_progress=lambda *p: seen.append(p))
+    measure(
+        TorchScorer(model),
+        token_ids,
+        num_bytes=9,
+        eos_token_id=EOS,
+        batch_size=1,
+        on_progress=lambda *p: seen.append(p),
+    )
     assert seen == [(8, 20), (16, 20), (20, 20)]
 
 
 def test_a_uniform_model_needs_log2_of_its_vocabulary():
     model = Llama(CONFIG).eval()
     token_ids = np.arange(30, dtype=np.uint16)
-    result = measure(model, token_ids, num_bytes=30, eos_token_id=EOS)
+    result = measure(TorchScorer(model), token_ids, num_bytes=30, eos_token_id=EOS)
     assert result.bits_per_byte == pytest.approx(math.log2(31), abs=1e-5)
 
 
@@ -128,10 +138,10 @@ def test_a_sum_that_is_no_number_is_refused(total_nats):
 
 def test_parts_of_whole_windows_sum_to_the_whole(model):
     ids = np.arange(1, 150) % model.config.vocab_size
-    whole = summed_nats(model, ids, eos_token_id=EOS)
+    whole = summed_nats(TorchScorer(model), ids, eos_token_id=EOS)
     span = 2 * model.config.max_position_embeddings
     parts = [
-        summed_nats(model, ids[start : start + span], eos_token_id=int(ids[start - 1]) if start else EOS)
+        summed_nats(TorchScorer(model), ids[start : start + span], eos_token_id=int(ids[start - 1]) if start else EOS)
         for start in range(0, len(ids), span)
     ]
     assert sum(parts) == pytest.approx(whole, rel=1e-6)
@@ -155,5 +165,5 @@ def test_a_loss_that_is_no_number_is_refused():
     with torch.no_grad():
         broken.embedding_VD.fill_(float("inf"))
     with pytest.raises(UserError, match="the model's loss is nan") as caught:
-        measure(broken, np.array([1, 2, 3, EOS]), num_bytes=3, eos_token_id=EOS)
+        measure(TorchScorer(broken), np.array([1, 2, 3, EOS]), num_bytes=3, eos_token_id=EOS)
     assert "earlier checkpoint" in caught.value.fix

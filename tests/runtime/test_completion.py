@@ -11,7 +11,7 @@ from sampling_cases import logits
 
 from stentor.errors import UserError
 from stentor.runtime.completion import ScoredToken, TokenRecord, likeliest, log_softmax
-from stentor.runtime.engine import GenerationStats
+from stentor.runtime.continuation import GenerationStats
 
 
 @given(logits())

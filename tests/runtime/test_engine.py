@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
+from networks import Parrot, on_cpu, random_llama
 
 from stentor.artifacts import staged_directory
 from stentor.errors import UserError
@@ -16,7 +16,9 @@ from stentor.model.folder import write_model_folder
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.names import to_hugging_face
-from stentor.runtime.engine import GenerationStats, LanguageModel, load
+from stentor.runtime.continuation import GenerationStats
+from stentor.runtime.engine import LanguageModel, load
+from stentor.runtime.torch_network import TorchNetwork
 
 PROMPT = "The people who were"
 ANYTHING_GOES = {"temperature": 50, "top_p": 1, "repetition_penalty": 1}
@@ -24,17 +26,13 @@ ANYTHING_GOES = {"temperature": 50, "top_p": 1, "repetition_penalty": 1}
 
 @pytest.fixture(scope="module")
 def network(tiny_config) -> Llama:
-    model = Llama(tiny_config).eval()
-    initialize(model, seed=2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5)
-    return model
+    return random_llama(tiny_config)
 
 
-@pytest.fixture(scope="module")
-def model(network, tiny_tokenizer) -> LanguageModel:
-    return LanguageModel(network, tiny_tokenizer)
+@pytest.fixture(scope="module", params=["cpu", "torch"])
+def model(request, network, tiny_tokenizer) -> LanguageModel:
+    made = on_cpu(network) if request.param == "cpu" else TorchNetwork(network)
+    return LanguageModel(made, tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def test_greedy_text_equals_transformers(model, model_dir, tiny_tokenizer):
 
 
 def test_load_reads_the_folder_it_is_given(model, model_dir):
-    assert load(model_dir).generate(PROMPT, seed=4) == model.generate(PROMPT, seed=4)
+    assert load(model_dir, dtype="float32").generate(PROMPT, seed=4) == model.generate(PROMPT, seed=4)
 
 
 def test_a_stream_joins_to_the_text_and_counts_itself(model):
@@ -102,9 +100,8 @@ def test_a_stop_string_ends_the_text_before_it(model):
     assert stats.finish_reason == "stop"
 
 
-def test_an_eos_ends_the_text(model, monkeypatch, tiny_tokenizer):
-    stats = GenerationStats()
-    monkeypatch.setattr(LanguageModel, "_next_logits", lambda *_: np.eye(384)[tiny_tokenizer.eos_token_id] * 50)
+def test_an_eos_ends_the_text(tiny_config, tiny_tokenizer):
+    stats, model = GenerationStats(), LanguageModel(Parrot(tiny_config, tiny_tokenizer.eos_token_id), tiny_tokenizer)
     assert "".join(model.stream(PROMPT, stats=stats)) == ""
     assert (stats.finish_reason, stats.num_new_tokens) == ("eos", 1)
 
@@ -180,7 +177,7 @@ def test_predictions_that_are_no_numbers_are_refused(tiny_config, tiny_tokenizer
     with torch.no_grad():
         broken.final_norm_D.fill_(float("inf"))
     with pytest.raises(UserError, match="predictions are not numbers"):
-        LanguageModel(broken, tiny_tokenizer).generate(PROMPT, temperature=temperature)
+        LanguageModel(on_cpu(broken), tiny_tokenizer).generate(PROMPT, temperature=temperature)
 
 
 # --- a TokenMonster vocabulary ---
@@ -188,7 +185,7 @@ def test_predictions_that_are_no_numbers_are_refused(tiny_config, tiny_tokenizer
 
 @pytest.fixture(scope="module")
 def monster(network, tiny_tokenmonster) -> LanguageModel:
-    return LanguageModel(network, tiny_tokenmonster)
+    return LanguageModel(on_cpu(network), tiny_tokenmonster)
 
 
 @pytest.mark.parametrize("prompt", ["The people who", "THE PEOPLE", "it is not", "", "caf\u00e9", "\x00", "(", "3"])
@@ -211,7 +208,7 @@ def test_a_folder_with_its_vocabulary_is_loaded(network, tiny_tokenmonster, mons
     with staged_directory(tmp_path / "model", kind="model") as staging:
         weights = to_hugging_face(network.config, network.state_dict())
         write_model_folder(staging, network.config, weights, tiny_tokenmonster)
-    loaded = load(tmp_path / "model")
+    loaded = load(tmp_path / "model", dtype="float32")
     assert loaded.tokenizer.sha256 == tiny_tokenmonster.sha256
     assert loaded.generate("The people", seed=1) == monster.generate("The people", seed=1)
     assert loaded.score("caf\u00e9").token_ids == tiny_tokenmonster.encode("cafe\u0301")
@@ -221,8 +218,9 @@ def test_a_folder_with_its_vocabulary_is_loaded(network, tiny_tokenmonster, mons
 
 
 @pytest.fixture(params=["bpe", "tokenmonster"])
-def either(request) -> LanguageModel:
-    return request.getfixturevalue({"bpe": "model", "tokenmonster": "monster"}[request.param])
+def either(request, network) -> LanguageModel:
+    tokenizer = {"bpe": "tiny_tokenizer", "tokenmonster": "tiny_tokenmonster"}[request.param]
+    return LanguageModel(on_cpu(network), request.getfixturevalue(tokenizer))
 
 
 def test_continuations_do_not_depend_on_how_many_there_are(either):
@@ -270,11 +268,12 @@ def test_log_probs_are_left_out_unless_asked_for(model):
     assert len(completion.log_probs) == len(completion.top_alternatives) == 3
 
 
-def test_an_eos_that_ends_the_text_is_among_the_tokens(model, monkeypatch):
-    eos = model.tokenizer.eos_token_id
-    monkeypatch.setattr(LanguageModel, "_next_logits", lambda *_: np.eye(384)[eos] * 50)
+def test_an_eos_that_ends_the_text_is_among_the_tokens(tiny_config, tiny_tokenizer):
+    eos = tiny_tokenizer.eos_token_id
+    model = LanguageModel(Parrot(tiny_config, eos), tiny_tokenizer)
     (completion,) = model.complete(PROMPT, min_new_tokens=3, max_new_tokens=9, logprobs=1)
     assert (completion.finish_reason, len(completion.token_ids), completion.token_ids[-1]) == ("eos", 4, eos)
+    assert completion.top_alternatives
     assert completion.top_alternatives[-1][0].token_id == eos
     (completion,) = model.complete(PROMPT, ignore_eos=True, max_new_tokens=9)
     assert (completion.finish_reason, eos in completion.token_ids) == ("max_new_tokens", False)

@@ -23,6 +23,7 @@ from stentor.model.init import QUERY_GAIN, initialize
 from stentor.model.llama import Llama
 from stentor.model.measure import measure
 from stentor.model.names import from_hugging_face, to_hugging_face
+from stentor.model.scorer import TorchScorer
 from stentor.train import loop
 from stentor.train import step as step_module
 from stentor.train.build import make_model
@@ -355,7 +356,7 @@ def test_what_is_kept_and_measured_is_the_mean(full_uninterrupted, full_recipe, 
         model.load_state_dict(tensors)
         scores.append(
             measure(
-                model,
+                TorchScorer(model),
                 held_out.token_ids,
                 num_bytes=held_out.num_text_bytes,
                 eos_token_id=held_out.eos_token_id,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
 from stentor.cli.output import JsonFlag, ModelArgument, answer, round_trip, table
 from stentor.cli.progress import meter, show_share
 
@@ -16,6 +17,10 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also say what gzip, xz and a unigram model need for the same text.")
     ] = True,
+    dtype: DtypeOption = "float32",
+    cache_dtype: CacheDtypeOption = "float32",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
     json_output: JsonFlag = False,
 ) -> None:
     """Measure a model's loss, perplexity and bits per byte on raw text.
@@ -24,18 +29,18 @@ def evaluate(
     """
     from stentor.evaluate.baselines import baselines as measure_baselines
     from stentor.evaluate.text import evaluate as evaluate_texts
-    from stentor.model.folder import read_model_folder
+    from stentor.runtime.engine import load
     from stentor.text.sources import read_texts
 
-    folder = read_model_folder(model)
+    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     with meter("evaluating") as shown:
         result = evaluate_texts(
-            folder, read_texts(text), on_progress=lambda done, whole: show_share(shown, done, whole)
+            language_model, read_texts(text), on_progress=lambda done, whole: show_share(shown, done, whole)
         )
-    tokenizer = folder.require_tokenizer()
-    value = {**result.to_dict(), "model": str(folder.path), "vocab_size": tokenizer.vocab_size}
+    tokenizer = language_model.tokenizer
+    value = {**result.to_dict(), "model": str(language_model.origin), "vocab_size": tokenizer.vocab_size}
     rows = {
-        "model": folder.path,
+        "model": language_model.origin,
         "text": f"{result.num_bytes:,} bytes, {result.num_tokens:,} tokens "
         f"({result.num_bytes / result.num_tokens:.3f} bytes per token of a {tokenizer.vocab_size:,}-token vocabulary)",
         "round trip": round_trip(result.num_lossy_documents, result.num_lost_bytes),

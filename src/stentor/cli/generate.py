@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
     FrequencyPenaltyOption,
@@ -26,7 +27,8 @@ from stentor.errors import UsageError
 
 if TYPE_CHECKING:
     from stentor.runtime.completion import Completion
-    from stentor.runtime.engine import GenerationStats, LanguageModel
+    from stentor.runtime.continuation import GenerationStats
+    from stentor.runtime.engine import LanguageModel
     from stentor.tokenizer import Tokenizer
 
 LogprobsOption = Annotated[
@@ -55,6 +57,10 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
     logprobs: LogprobsOption = None,
+    dtype: DtypeOption = "int8",
+    cache_dtype: CacheDtypeOption = "float32",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
     stats: Annotated[bool, typer.Option("--stats", help="Say how many tokens it took, and how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -64,7 +70,7 @@ def generate(
     """
     from stentor.runtime.engine import load
 
-    language_model = load(model)
+    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
@@ -107,7 +113,7 @@ def _write(
 
 
 def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) -> GenerationStats:
-    from stentor.runtime.engine import GenerationStats
+    from stentor.runtime.continuation import GenerationStats
 
     cost = GenerationStats()
     for piece in model.stream(prompt, stats=cost, **options):

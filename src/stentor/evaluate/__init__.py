@@ -1,4 +1,4 @@
-"""Stage 6: a model becomes numbers. Called, `stentor.evaluate(model, texts)` is `stentor.evaluate.text.evaluate`."""
+"""Stage 7: a model becomes numbers. Called, `stentor.evaluate(model, texts)` is `stentor.evaluate.text.evaluate`."""
 
 from stentor.callable_stage import make_callable
 

@@ -10,36 +10,36 @@ from pathlib import Path
 import numpy as np
 
 from stentor.errors import UserError
-from stentor.model.device import pick_device
-from stentor.model.folder import ModelFolder, read_model_folder
 from stentor.model.measure import Evaluation, Progress, measure
+from stentor.runtime.engine import LanguageModel, load
 from stentor.tokenizer.base import Losses, Tokenizer
 
 _DOCUMENTS_AT_ONCE = 256
 
 
 def evaluate(
-    model: ModelFolder | str | Path, texts: Iterable[str | bytes], *, on_progress: Progress | None = None
+    model: LanguageModel | str | Path, texts: Iterable[str | bytes], *, on_progress: Progress | None = None
 ) -> Evaluation:
     """Measure a model on raw documents, in order and uncleaned; the definition stands in `stentor.model.measure`.
 
     Args:
-        model: a model already read, or the path or Hub id of one.
+        model: a loaded model, measured as it computes; or the path or Hub id of one, measured in float32.
         texts: the documents.
         on_progress: called with (tokens scored, tokens in all).
 
     Raises:
         UserError: the model has no tokenizer, or there is no text.
     """
-    folder = model if isinstance(model, ModelFolder) else read_model_folder(model)
-    tokenizer = folder.require_tokenizer()
+    if not isinstance(model, LanguageModel):
+        model = load(model, dtype="float32", device="auto")
+    tokenizer = model.tokenizer
     encoded = encode_documents(tokenizer, texts)
     if encoded.num_bytes == 0:
         raise UserError(
             "there is no text to evaluate on", fix="pass a source with at least one document that is not empty"
         )
     return measure(
-        folder.build(pick_device()),
+        model.network,
         encoded.token_ids,
         num_bytes=encoded.num_bytes,
         eos_token_id=tokenizer.eos_token_id,

@@ -12,6 +12,7 @@ from stentor.export.parity import MappedTokenizer, Segmentation
 from stentor.export.source import Source, mixed_probes
 from stentor.model.folder import build_model
 from stentor.model.measure import measure
+from stentor.model.scorer import TorchScorer
 from stentor.text.sources import read_texts
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
@@ -38,12 +39,12 @@ def measure_mapping(
     pieces, strings = sample_pieces(sample), mixed_probes()
     num_bytes = sum(len(piece.encode()) for piece in pieces)
     own, own_of_strings = tokenizer.encode_batch(pieces), tokenizer.encode_batch(strings)
-    model = build_model(source.config, source.tensors, origin="the model to export")
+    scorer = TorchScorer(build_model(source.config, source.tensors, origin="the model to export"))
 
     def bits(ids: Sequence[list[int]]) -> float:
         eos = tokenizer.eos_token_id
         stream = np.array([token_id for row in ids for token_id in (*row, eos)], dtype=np.int64)
-        return round(measure(model, stream, num_bytes=num_bytes, eos_token_id=eos).bits_per_byte, 4)
+        return round(measure(scorer, stream, num_bytes=num_bytes, eos_token_id=eos).bits_per_byte, 4)
 
     def compared(as_bytes: Callable[[str], bytes]) -> Segmentation:
         theirs = [encode(as_bytes(piece)) for piece in pieces]

@@ -33,7 +33,7 @@ from stentor.model.locate import (
 )
 from stentor.model.names import check_tensors, expected_shapes, from_hugging_face
 from stentor.model.quantized import as_float32
-from stentor.model.weights import read_weights, require_matching, required_tokenizer
+from stentor.model.weights import Weights, read_weights, require_matching, required_tokenizer
 from stentor.tokenizer import Tokenizer
 
 # What needs no torch is written in files of its own; whoever has torch finds all of it here.
@@ -44,6 +44,7 @@ __all__ = [
     "GENERATION_DEFAULTS",
     "WEIGHTS_NAME",
     "ModelFolder",
+    "as_folder",
     "best_checkpoint",
     "build_model",
     "checkpoint_name",
@@ -90,7 +91,11 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, origin: s
 
 def read_model_folder(path_or_id: str | Path) -> ModelFolder:
     """Read a model for torch; what it may be and what is refused, see `read_weights`."""
-    read = read_weights(path_or_id)
+    return as_folder(read_weights(path_or_id))
+
+
+def as_folder(read: Weights) -> ModelFolder:
+    """Return a model that was read, for torch."""
     # torch wants memory that may be written; a view of a file may not.
     values = {name: np.require(as_float32(array), requirements="W") for name, array in read.arrays.items()}
     tensors = {name: torch.from_numpy(array) for name, array in values.items()}

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stentor.model.labels import IGNORED_LABEL
 from stentor.model.llama import Llama
-from stentor.model.ops import IGNORED_LABEL, linear_cross_entropy, linear_distillation
+from stentor.model.ops import linear_cross_entropy, linear_distillation
 
 
 def shifted_loss(

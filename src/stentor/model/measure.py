@@ -1,7 +1,8 @@
 """How well a model predicts a stretch of token ids: nats per token and bits per byte, defined once for everyone.
 
 Documents stand in file order with an EOS after each, and one before the first. Windows of the context length do
-not overlap; each token is scored once; the nats of EOS are kept and its bytes are zero.
+not overlap; each token is scored once; the nats of EOS are kept and its bytes are zero. Importing this file never
+imports torch.
 """
 
 from __future__ import annotations
@@ -9,19 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from stentor.errors import UserError
-from stentor.model.llama import Llama
-from stentor.model.loss import IGNORED_LABEL, token_nats
+from stentor.model.config import ModelConfig
+from stentor.model.labels import IGNORED_LABEL
 from stentor.tokenizer.base import Losses
 
 _EARLIER = "use an earlier checkpoint, or train again with a lower train.lr"
 Progress = Callable[[int, int], None]
+
+
+class Scorer(Protocol):
+    """A network that says how well it predicts.
+
+    Attributes:
+        config: its sizes.
+    """
+
+    config: ModelConfig
+
+    def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Return -ln p(target) [B, T] of each target, given the inputs of its row up to its place.
+
+        Args:
+            inputs_BT: token ids, no more of them in a row than the context holds.
+            targets_BT: token ids, or `IGNORED_LABEL` at the end of a row, where the answer does not matter.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +104,7 @@ def bits_per_byte(total_nats: float, num_bytes: int) -> float:
 
 
 def measure(
-    model: Llama,
+    network: Scorer,
     token_ids: np.ndarray,
     *,
     num_bytes: int,
@@ -97,7 +116,7 @@ def measure(
     """Score every token of a stream once.
 
     Args:
-        model: the network, on any device.
+        network: what is measured.
         token_ids: ids of all documents [num_tokens], each document followed by EOS; memory-mapped or not.
         num_bytes: UTF-8 bytes of the documents' raw text.
         eos_token_id: stands before the first document.
@@ -112,13 +131,13 @@ def measure(
         UserError: the loss is not a number.
     """
     total_nats = summed_nats(
-        model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size, on_progress=on_progress
+        network, token_ids, eos_token_id=eos_token_id, batch_size=batch_size, on_progress=on_progress
     )
     return Evaluation.from_total(total_nats, num_tokens=len(token_ids), num_bytes=num_bytes, losses=losses)
 
 
 def summed_nats(
-    model: Llama,
+    network: Scorer,
     token_ids: np.ndarray,
     *,
     eos_token_id: int,
@@ -127,7 +146,7 @@ def summed_nats(
 ) -> float:
     """Return the sum of -ln p of each token of a stream, added in float64; arguments as in `measure`."""
     total_nats, scored = 0.0, 0
-    for nats in stream_nats(model, token_ids, eos_token_id=eos_token_id, batch_size=batch_size):
+    for nats in stream_nats(network, token_ids, eos_token_id=eos_token_id, batch_size=batch_size):
         total_nats += float(nats.sum())
         scored += len(nats)
         if on_progress:
@@ -136,23 +155,21 @@ def summed_nats(
 
 
 def stream_nats(
-    model: Llama,
+    network: Scorer,
     token_ids: np.ndarray,
     *,
     eos_token_id: int,
     batch_size: int = 16,
 ) -> Iterator[np.ndarray]:
     """Yield -ln p of each token of a stream in order, float64, some windows at a time; arguments as in `measure`."""
-    device = model.embedding_VD.device
-    for inputs_BT, targets_BT in windows(token_ids, model.config.max_position_embeddings, eos_token_id, batch_size):
-        with torch.inference_mode():
-            nats_BT = token_nats(model, inputs_BT.to(device), targets_BT.to(device))
-        yield nats_BT[targets_BT.to(device) != IGNORED_LABEL].double().cpu().numpy()
+    for inputs_BT, targets_BT in windows(token_ids, network.config.max_position_embeddings, eos_token_id, batch_size):
+        nats_BT = network.window_nats(inputs_BT, targets_BT)
+        yield nats_BT[targets_BT != IGNORED_LABEL].astype(np.float64)
 
 
 def windows(
     token_ids: np.ndarray, context_length: int, eos_token_id: int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield inputs and targets [B, T] that cover a stream once; the last window is padded with ignored targets."""
     span = context_length * batch_size
     previous = eos_token_id
@@ -164,4 +181,4 @@ def windows(
         inputs = np.pad(inputs, (0, padding), constant_values=eos_token_id)
         targets = np.pad(targets, (0, padding), constant_values=IGNORED_LABEL)
         width = min(len(targets), context_length)
-        yield torch.from_numpy(inputs).view(-1, width), torch.from_numpy(targets).view(-1, width)
+        yield inputs.reshape(-1, width), targets.reshape(-1, width)

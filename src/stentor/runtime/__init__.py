@@ -1,1 +1,1 @@
-"""Stage 7: a model becomes text."""
+"""Stage 6: a model becomes text."""

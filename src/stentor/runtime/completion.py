@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stentor.errors import UserError
 
 if TYPE_CHECKING:
-    from stentor.runtime.engine import GenerationStats
+    from stentor.runtime.continuation import GenerationStats
 
 
 class ScoredToken(NamedTuple):

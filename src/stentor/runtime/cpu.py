@@ -10,29 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stentor.model.config import ModelConfig
-from stentor.runtime.kernels.attention import CHUNK
+from stentor.runtime.cache import KeysAndValues, capacity_of
 from stentor.runtime.kernels.products import HEAD
-from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
+from stentor.runtime.kernels.records import Network, Room, Tokens
 from stentor.runtime.kernels.step import run_pass, serve
 from stentor.runtime.kernels.threads import LINE
-from stentor.runtime.packing import pack
+from stentor.runtime.network import require_readable
+from stentor.runtime.packing import Packed, pack
+from stentor.runtime.scoring import score_windows
 from stentor.runtime.workers import Workers
 
 MAX_TOKENS = 64
 """Tokens of one pass; a longer prompt is several."""
 DTYPES = ("float32", "int8")
+"""Of weights."""
+CACHE_DTYPES = ("float32", "int8")
+"""Of keys and values."""
 
 
 class CpuNetwork:
-    """A network that computes on a CPU, without torch.
+    """A network that computes on a CPU, without torch; a `CachedNetwork`.
 
     Args:
         config: its sizes.
         tensors: float32 under Hugging Face's names.
-        dtype: of the weights: `float32` or `int8`.
-        cache_dtype: of keys and values, likewise.
+        dtype: of the weights, one of `DTYPES`.
+        cache_dtype: of keys and values, one of `CACHE_DTYPES`.
         num_sequences: that the cache holds.
         num_threads: at most one for each part of the network; the result does not depend on it.
+
+    Attributes:
+        num_threads: that a pass takes.
     """
 
     def __init__(
@@ -45,19 +53,69 @@ class CpuNetwork:
         num_sequences: int = 1,
         num_threads: int = 1,
     ) -> None:
-        self.config = config
-        self._packed = pack(config, tensors, is_bytes=dtype == "int8", has_byte_cache=cache_dtype == "int8")
-        network = self._packed.network
-        self._cache = _make_cache(network, config.max_position_embeddings, num_sequences)
+        packed = pack(config, tensors, is_bytes=dtype == "int8", has_byte_cache=cache_dtype == "int8")
+        self._begin(config, packed, num_sequences, num_threads)
+
+    def _begin(self, config: ModelConfig, packed: Packed, num_sequences: int, num_threads: int) -> None:
+        self.config, self._packed = config, packed
+        network = packed.network
+        self._cache = KeysAndValues(network, config.max_position_embeddings, num_sequences)
         self._given = np.zeros((3, MAX_TOKENS), dtype=np.int64)
         self._shared = _SharedRoom(network)
         self.num_threads = min(num_threads, network.num_parts)
         self._rooms = [self._shared.of_thread(config.max_position_embeddings) for _ in range(self.num_threads)]
         self._meeting = 0
         self._workers = Workers(
-            [partial(serve, network, self._cache[0], room, self._tokens(0, 0)) for room, _ in self._rooms[1:]]
+            [partial(serve, network, self._cache.record, room, self._tokens(0, 0)) for room, _ in self._rooms[1:]]
         )
         weakref.finalize(self, self._workers.close)
+
+    @property
+    def max_threads(self) -> int:
+        """Threads that a pass can be cut into."""
+        return self._packed.network.num_parts
+
+    def fresh(self, num_sequences: int = 1, *, num_threads: int | None = None) -> CpuNetwork:
+        """Return a network of these very weights that has read nothing; see `CachedNetwork`.
+
+        Args:
+            num_sequences: that it can remember.
+            num_threads: that a pass takes; as many as here where none are named.
+        """
+        twin = CpuNetwork.__new__(CpuNetwork)
+        twin._begin(self.config, self._packed, num_sequences, num_threads or self.num_threads)
+        return twin
+
+    def share(self, length: int) -> None:
+        """Let all sequences begin as the first one does; see `CachedNetwork`."""
+        self._cache.share(length)
+
+    def extend(
+        self, token_ids: Sequence[int], start: int, *, all_scored: bool = False, sequence: int = 0
+    ) -> NDArray[np.float32]:
+        """Read tokens of a sequence and return the logits after each [K, V] or the last [1, V]; see `CachedNetwork`."""
+        count = len(token_ids)
+        require_readable(self.config, token_ids, start, start + count - 1)
+        scored, logits_KV = [], np.empty((0, 0), dtype=np.float32)
+        for first in range(0, count, MAX_TOKENS):
+            block = token_ids[first : first + MAX_TOKENS]
+            positions = range(start + first, start + first + len(block))
+            first_scored = 0 if all_scored else len(block) - 1
+            logits_KV = self.logits(block, positions, [sequence] * len(block), first_scored=first_scored)
+            if all_scored and count > MAX_TOKENS:
+                scored.append(logits_KV.copy())
+        return np.concatenate(scored) if scored else logits_KV
+
+    def extend_each(
+        self, token_ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Read a token of each of some sequences, and return the logits after each [K, V]; see `CachedNetwork`."""
+        require_readable(self.config, token_ids, min(positions), max(positions))
+        return self.logits(token_ids, positions, sequences)
+
+    def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Return -ln p of targets [B, T]; see `measure.Scorer`."""
+        return score_windows([self.fresh()], inputs_BT, targets_BT)
 
     def logits(
         self,
@@ -70,7 +128,7 @@ class CpuNetwork:
         """Return the logits [K, V] after each token, valid until the next call; keys and values are kept.
 
         Args:
-            token_ids: K of them, at most `MAX_TOKENS`.
+            token_ids: K of them, at most `MAX_TOKENS`; nothing is checked.
             positions: of each in its sequence; all before must be in the cache, or among these.
             sequences: that each belongs to; the first where none are named.
             first_scored: logits are made from this token on.
@@ -81,23 +139,13 @@ class CpuNetwork:
         network, room = self._packed.network, self._rooms[0][0]
         self._workers.post(count, first_scored, self._meeting)
         tokens = self._tokens(count, first_scored)
-        self._meeting = run_pass(network, self._cache[0], room, tokens, 0, self.num_threads, self._meeting)
+        self._meeting = run_pass(network, self._cache.record, room, tokens, 0, self.num_threads, self._meeting)
         logits_KV = self._shared.logits[: (count - first_scored) * network.vocab_size]
         return logits_KV.reshape(-1, network.vocab_size)[:, : self.config.vocab_size]
 
     def _tokens(self, count: int, first_scored: int) -> Tokens:
         start, row = self._given.ctypes.data, 8 * MAX_TOKENS
         return Tokens(start, start + row, start + 2 * row, count, first_scored)
-
-
-def _make_cache(network: Network, context_length: int, num_sequences: int) -> tuple[Cache, tuple[NDArray, ...]]:
-    capacity = -(-context_length // CHUNK) * CHUNK
-    heads = num_sequences * network.num_layers * network.num_parts * network.num_key_heads
-    head_bytes = capacity * network.head_dim * (1 if network.has_byte_cache else 4)
-    vectors = [np.zeros(heads * head_bytes, dtype=np.uint8) for _ in range(2)]
-    scales = [np.zeros(heads * capacity if network.has_byte_cache else 1, dtype=np.float32) for _ in range(2)]
-    arrays = (*vectors, *scales)
-    return Cache(capacity, head_bytes, *(array.ctypes.data for array in arrays)), arrays
 
 
 class _SharedRoom:
@@ -111,7 +159,7 @@ class _SharedRoom:
 
     def of_thread(self, context_length: int) -> tuple[Room, tuple[NDArray, ...]]:
         """Return what one more thread writes to, and the arrays behind it."""
-        network, capacity = self._network, -(-context_length // CHUNK) * CHUNK
+        network, capacity = self._network, capacity_of(context_length)
         heads = (network.num_heads + 2 * network.num_key_heads) * network.head_dim
         made = max(-(-heads // 64) * 64, 2 * network.inner_size)
         inner = max(network.num_heads * network.head_dim, network.inner_size)

@@ -1,29 +1,26 @@
-"""A loaded model that writes and scores text: the object `stentor.load` returns.
-
-The network runs on torch with a key/value cache; sampling, stop strings and streaming do not depend on it.
-"""
+"""A loaded model that writes and scores text: the object `stentor.load` returns."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from stentor.errors import UserError
-from stentor.model.device import pick_device
-from stentor.model.folder import read_model_folder
-from stentor.model.llama import KeyValueCache, Llama
 from stentor.model.measure import stream_nats
 from stentor.runtime.completion import Completion, TokenRecord
-from stentor.runtime.sampling import Sampling, SamplingState, generator_of, sample
-from stentor.runtime.stopping import StopStrings
+from stentor.runtime.continuation import Continuation, GenerationStats, Request
+from stentor.runtime.network import CachedNetwork
+from stentor.runtime.open import DEFAULT_DTYPE, open_network
+from stentor.runtime.sampling import Sampling, generator_of
 from stentor.tokenizer import Tokenizer
-from stentor.tokenizer.stream import StreamDecoder
+
+MADE_TOGETHER = 16
+"""Continuations of one prompt that share each pass; more would ask for much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +31,43 @@ class Scores:
     log_probs: list[float]
 
 
-@dataclass(slots=True)
-class GenerationStats:
-    """What a generation cost; complete once its text is exhausted.
-
-    Attributes:
-        finish_reason: `eos`, `stop`, `max_new_tokens` or `context`.
-    """
-
-    num_prompt_tokens: int = 0
-    num_new_tokens: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    finish_reason: str = ""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """New tokens over the whole time, the prompt's included."""
-        seconds = self.prefill_seconds + self.decode_seconds
-        return self.num_new_tokens / seconds if seconds else 0.0
-
-
-def load(path_or_id: str | Path) -> LanguageModel:
+def load(
+    path_or_id: str | Path,
+    *,
+    dtype: str = DEFAULT_DTYPE,
+    cache_dtype: str = "float32",
+    num_threads: int | None = None,
+    device: str = "cpu",
+) -> LanguageModel:
     """Read a model folder, a run folder's best checkpoint, a .gguf file or a Hub id, ready to write and score text.
 
+    Args:
+        path_or_id: which model.
+        dtype: of the weights on a CPU, one of `cpu.DTYPES`; int8 rounds each row of a matrix to 255 steps.
+        cache_dtype: of keys and values there, one of `cpu.CACHE_DTYPES`.
+        num_threads: of a pass there; None takes as many as are fastest, which some passes find out.
+        device: `cpu`; `cuda` or `mps`, which compute in torch and float32; `auto` is one of these where there is one.
+
     Raises:
-        UserError: it is not a whole model with its tokenizer.
+        UserError: it is not a whole model with its tokenizer, or a setting has no such value.
     """
-    folder = read_model_folder(path_or_id)
-    return LanguageModel(folder.build(pick_device()), folder.require_tokenizer())
+    opened = open_network(path_or_id, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads, device=device)
+    return LanguageModel(opened.network, opened.tokenizer, origin=opened.origin)
 
 
 class LanguageModel:
-    """A network and its tokenizer."""
+    """A network and its tokenizer.
 
-    def __init__(self, model: Llama, tokenizer: Tokenizer) -> None:
-        self._model = model
+    Args:
+        network: remembers nothing here; each text is made by a `fresh` one.
+        tokenizer: the one that it was trained with.
+        origin: the folder or file that they were read from.
+    """
+
+    def __init__(self, network: CachedNetwork, tokenizer: Tokenizer, *, origin: Path | None = None) -> None:
+        self.network = network
         self.tokenizer = tokenizer
+        self.origin = origin
 
     def generate(
         self,
@@ -108,14 +105,15 @@ class LanguageModel:
     ) -> list[Completion]:
         """Return continuations of a prompt, with their tokens and why they ended.
 
+        The prompt is read once, and they are made side by side; each is what it would be alone.
+
         Args:
-            prompt: as in `generate`, like those that follow `logprobs`.
-            n: number of continuations, each with random numbers of its own; the first is that of `generate`.
-            logprobs: how many alternatives to return for each token, with log-probabilities under the model's own
-                distribution; 0 returns the chosen token's alone, None returns none.
-            max_new_tokens: at most this many in each.
-            stop: each ends before the first of these strings.
-            seed: of all draws.
+            prompt: as in `generate`, like all that follow but n and logprobs.
+            n: how many continuations; each has random numbers of its own, which do not depend on how many there are.
+            logprobs: note the log-probability of each token, and so many of the likeliest beside it.
+            max_new_tokens: at most this many.
+            stop: the output ends before the first of these strings.
+            seed: of the draw.
             **sampling: fields of `Sampling`.
 
         Raises:
@@ -123,12 +121,20 @@ class LanguageModel:
         """
         if n < 1:
             raise UserError(f"n is {n}", fix="ask for at least one continuation")
-        settings, completions = Sampling(**sampling), []
-        for index in range(n):
-            stats, record = GenerationStats(), TokenRecord(logprobs)
-            pieces = self._start(prompt, max_new_tokens, stop, generator_of(seed, index), stats, settings, record)
-            completions.append(record.completion("".join(pieces), stats))
-        return completions
+        request = self._request(prompt, max_new_tokens, stop, Sampling(**sampling))
+        records = [TokenRecord(logprobs) for _ in range(n)]
+        made = [
+            Continuation(request, generator_of(seed, index), stats=GenerationStats(), record=record)
+            for index, record in enumerate(records)
+        ]
+        texts: list[str] = []
+        for first in range(0, n, MADE_TOGETHER):
+            steps = self._steps(request, made[first : first + MADE_TOGETHER])
+            texts += ["".join(pieces) for pieces in zip(*steps, strict=True)]
+        return [
+            record.completion(text, continuation.stats)
+            for record, text, continuation in zip(records, texts, made, strict=True)
+        ]
 
     def stream(
         self,
@@ -150,114 +156,49 @@ class LanguageModel:
             stats: filled in while the text is made.
             **sampling: fields of `Sampling`.
         """
-        stats, settings = stats or GenerationStats(), Sampling(**sampling)
-        return self._start(prompt, max_new_tokens, stop, generator_of(seed), stats, settings, TokenRecord())
+        request = self._request(prompt, max_new_tokens, stop, Sampling(**sampling))
+        stats = GenerationStats() if stats is None else stats
+        made = Continuation(request, generator_of(seed), stats=stats, record=TokenRecord())
+        return (piece for (piece,) in self._steps(request, [made]) if piece)
 
     def score(self, text: str | bytes) -> Scores:
         """Return the log-probability, in nats, of every token of a text of any length."""
         token_ids = self.tokenizer.encode(text)
-        nats = stream_nats(self._model, np.array(token_ids, dtype=np.int64), eos_token_id=self.tokenizer.eos_token_id)
+        nats = stream_nats(self.network, np.array(token_ids, dtype=np.int64), eos_token_id=self.tokenizer.eos_token_id)
         return Scores(token_ids, [-float(value) for piece in nats for value in piece])
 
-    def _start(
-        self,
-        prompt: str,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        generator: np.random.Generator,
-        stats: GenerationStats,
-        settings: Sampling,
-        record: TokenRecord,
-    ) -> Iterator[str]:
-        """Refuse what cannot be done, before the first piece is asked for."""
+    def _request(self, prompt: str, max_new_tokens: int, stop: Sequence[str], settings: Sampling) -> Request:
         prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_token_id]
-        self._refuse_long_prompt(prompt_ids)
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is {max_new_tokens}", fix="ask for at least one token")
-        if settings.min_new_tokens > max_new_tokens:
-            raise UserError(
-                f"min_new_tokens is {settings.min_new_tokens}, more than max_new_tokens, which is {max_new_tokens}",
-                fix="raise max_new_tokens",
-            )
-        for token_id in settings.logit_bias:
-            self.tokenizer.require_known(token_id)
-        new_ids = self._new_ids(prompt_ids, max_new_tokens, settings, generator, stats, record)
-        return self._text(new_ids, StreamDecoder(self.tokenizer, after=prompt_ids), StopStrings(stop), stats)
+        return Request(self.network.config, self.tokenizer, prompt_ids, max_new_tokens, stop, settings)
 
-    def _refuse_long_prompt(self, prompt_ids: list[int]) -> None:
-        context_length = self._model.config.max_position_embeddings
-        if len(prompt_ids) > context_length:
-            raise UserError(
-                f"the prompt has {len(prompt_ids)} tokens, the model's context holds {context_length}",
-                fix="shorten the prompt",
-            )
+    def _steps(self, request: Request, made: Sequence[Continuation]) -> Iterator[list[str]]:
+        """Yield what is certain of each text, step by step, until all have ended."""
+        for continuation in made:
+            continuation.begin()
+        network = self.network.fresh(len(made))
+        (logits_V,) = self._usable(network.extend(request.prompt_ids, 0))
+        network.share(len(request.prompt_ids))
+        rows, running = [logits_V] * len(made), list(range(len(made)))
+        while running:
+            pieces = [""] * len(made)
+            last_ids = [made[index].draw(logits_V) for index, logits_V in zip(running, rows, strict=True)]
+            for index, token_id, logits_V in zip(running, last_ids, rows, strict=True):
+                pieces[index] = made[index].push(token_id, logits_V)
+            yield pieces
+            going_on = [
+                (index, token_id) for index, token_id in zip(running, last_ids, strict=True) if not made[index].is_done
+            ]
+            running = [index for index, _ in going_on]
+            if running:
+                positions = [made[index].position for index in running]
+                rows = self._usable(network.extend_each([token_id for _, token_id in going_on], positions, running))
 
-    def _text(
-        self, new_ids: Iterator[int], decoder: StreamDecoder, stops: StopStrings, stats: GenerationStats
-    ) -> Iterator[str]:
-        for token_id in new_ids:
-            if shown := stops.push(decoder.push(token_id)):
-                yield shown
-            if stops.reached:
-                stats.finish_reason = "stop"
-                return
-        if shown := stops.push(decoder.finish()):
-            yield shown
-        if shown := stops.finish():
-            yield shown
-
-    def _new_ids(
-        self,
-        prompt_ids: list[int],
-        max_new_tokens: int,
-        settings: Sampling,
-        generator: np.random.Generator,
-        stats: GenerationStats,
-        record: TokenRecord,
-    ) -> Iterator[int]:
-        """Yield token ids until EOS, the count asked for, or the end of the context."""
-        state = SamplingState(
-            settings,
-            prompt_ids,
-            vocab_size=self._model.config.vocab_size,
-            eos_token_id=self.tokenizer.eos_token_id,
-        )
-        context_length = self._model.config.max_position_embeddings
-        stats.num_prompt_tokens, next_ids = len(prompt_ids), prompt_ids
-        cache = KeyValueCache(
-            self._model.config, 1, dtype=self._model.embedding_VD.dtype, device=self._model.embedding_VD.device
-        )
-        started = time.perf_counter()
-        while stats.num_new_tokens < max_new_tokens:
-            if cache.length + len(next_ids) > context_length:
-                stats.finish_reason = "context"
-                return
-            logits_V = self._next_logits(next_ids, cache)
-            token_id = sample(logits_V, state, generator)
-            record.add(token_id, logits_V)
-            now = time.perf_counter()
-            if stats.num_new_tokens == 0:
-                stats.prefill_seconds, started = now - started, now
-            stats.decode_seconds = now - started
-            stats.num_new_tokens += 1
-            if token_id == self.tokenizer.eos_token_id:
-                stats.finish_reason = "eos"
-                return
-            yield token_id
-            state.push(token_id)
-            next_ids = [token_id]
-        stats.finish_reason = "max_new_tokens"
-
-    def _next_logits(self, token_ids: list[int], cache: KeyValueCache) -> np.ndarray:
-        """Return the logits [V] after these tokens; the embedding's padding rows stand for no token."""
-        with torch.inference_mode():
-            input_ids_BT = torch.tensor([token_ids], device=self._model.embedding_VD.device)
-            x_BTD = self._model.hidden(input_ids_BT, cache=cache)
-            logits_V = self._model.logits(x_BTD[:, -1]).squeeze(0).float().cpu().numpy()
-        if not logits_V.max() < np.inf:  # NaN is not, either
+    def _usable(self, logits_KV: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits [K, V] in which the embedding's padding rows stand for no token."""
+        if not logits_KV.max() < np.inf:  # NaN is not, either
             raise UserError(
                 "the model's predictions are not numbers: its weights have left their range",
                 fix="use an earlier checkpoint, or train again with a lower train.lr",
             )
-        logits_V[self.tokenizer.vocab_size :] = -np.inf
-        return logits_V
+        logits_KV[:, self.tokenizer.vocab_size :] = -np.inf
+        return logits_KV

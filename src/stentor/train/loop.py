@@ -19,6 +19,7 @@ from stentor.model.flops import peak_flops, training_flops_per_token
 from stentor.model.folder import require_matching
 from stentor.model.init import initialize
 from stentor.model.measure import Evaluation, summed_nats
+from stentor.model.scorer import TorchScorer
 from stentor.shards.build import Shards
 from stentor.shards.pack import require_tokens
 from stentor.train.average import WeightAverage
@@ -279,7 +280,7 @@ class _Run:
         ids, before = self.world.part(
             held_out.token_ids, held_out.eos_token_id, span=self.recipe.model.max_position_embeddings
         )
-        nats = summed_nats(self.model, ids, eos_token_id=before, batch_size=batch_size)
+        nats = summed_nats(TorchScorer(self.model), ids, eos_token_id=before, batch_size=batch_size)
         return Evaluation.from_total(
             self.world.total(nats),
             num_tokens=len(held_out.token_ids),

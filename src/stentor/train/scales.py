@@ -34,7 +34,7 @@ def measure_scales(model: Llama, held_out: Shard, *, micro_batch_size: int) -> d
     context_length, sequences = model.config.max_position_embeddings, min(_SEQUENCES, micro_batch_size)
     ids_BT, _ = next(windows(held_out.token_ids, context_length, held_out.eos_token_id, sequences))
     with torch.inference_mode():
-        activations = _activation_scales(model, ids_BT.to(model.embedding_VD.device))
+        activations = _activation_scales(model, torch.from_numpy(ids_BT).to(model.embedding_VD.device))
         return {"weights": _weight_scales(model), **activations}
 
 

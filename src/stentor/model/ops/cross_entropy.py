@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stentor.model.labels import IGNORED_LABEL
 from stentor.model.ops.products import beside
 from stentor.model.ops.way import Way
 
-IGNORED_LABEL = -100
 MAX_GPU_VOCAB_SIZE = 32_768
 """Longer rows do not fit the registers of one block of threads."""
 CPU_TOKENS = 512

@@ -1,0 +1,95 @@
+"""A model on disk becomes a network that computes: on the CPU's own engine, or in torch for a GPU."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
+from stentor.model.quantized import as_float32
+from stentor.model.weights import Weights, read_weights
+from stentor.runtime.cpu import CACHE_DTYPES, DTYPES, CpuNetwork
+from stentor.runtime.network import CachedNetwork
+from stentor.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_DTYPE = "int8"
+"""Of weights that make text: several times as fast as float32, and the loss it adds is far below what seeds change."""
+DEVICES = ("cpu", "cuda", "mps", "auto")
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+
+
+class Opened(NamedTuple):
+    """A network, its tokenizer, and where both were read."""
+
+    network: CachedNetwork
+    tokenizer: Tokenizer
+    origin: Path
+
+
+def open_network(
+    path_or_id: str | Path, *, dtype: str, cache_dtype: str, num_threads: int | None, device: str
+) -> Opened:
+    """Read a model and make it ready to compute; arguments and errors as in `engine.load`."""
+    for name, value, known in (
+        ("dtype", dtype, DTYPES),
+        ("cache_dtype", cache_dtype, CACHE_DTYPES),
+        ("device", device, DEVICES),
+    ):
+        if value not in known:
+            raise UserError(f"there is no {name} {value!r}", fix=nearest_name(value, known))
+    if num_threads is not None and num_threads < 1:
+        raise UserError(f"num_threads is {num_threads}", fix="use one thread or more")
+    read = read_weights(path_or_id)
+    tokenizer = read.require_tokenizer()
+    chosen = _torch_device(device)
+    if chosen is None:
+        network = _on_cpu(read, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads)
+    else:
+        network = _in_torch(read, chosen)
+    return Opened(network, tokenizer, read.origin)
+
+
+def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | None) -> CachedNetwork:
+    tensors = {name: as_float32(array) for name, array in read.arrays.items()}
+    return CpuNetwork(read.config, tensors, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads or 1)
+
+
+def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
+    from stentor.model.folder import as_folder
+    from stentor.runtime.torch_network import TorchNetwork
+
+    return TorchNetwork(as_folder(read).build(device))
+
+
+def _torch_device(name: str) -> torch.device | None:
+    """Return the device that torch is to compute on; None for the CPU, where it is not even imported."""
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        return None
+    try:
+        import torch
+    except ImportError:
+        raise missing_extra("torch", "train", needed_for=f"the device {name}") from None
+    from stentor.model.device import pick_device
+
+    found = pick_device()
+    if name not in ("auto", found.type):
+        raise MissingDependencyError(
+            f"torch finds no device {name} here", fix="use --device cpu, or see stentor doctor"
+        )
+    return None if found.type == "cpu" else torch.device(found)
+
+
+def _may_have_gpu() -> bool:
+    """Tell whether it is worth asking torch for a GPU, which takes a second."""
+    if find_spec("torch") is None:
+        return False
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return any(Path(driver).exists() for driver in _DRIVERS) or shutil.which("nvidia-smi") is not None
