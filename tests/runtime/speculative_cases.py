@@ -68,6 +68,17 @@ class TableNetwork(CachedNetwork):
         self._given = np.array(rows)
         return self._given
 
+    def extend_each(self, token_ids, positions, sequences) -> np.ndarray:
+        """Read a token of each sequence: of the one there is."""
+        return self.extend(token_ids, positions[0], sequence=sequences[0])
+
+    def share(self, length: int) -> None:
+        """Do nothing: there is one sequence."""
+
+    def window_nats(self, inputs_BT: np.ndarray, targets_BT: np.ndarray) -> np.ndarray:
+        """Nobody asks for it here."""
+        raise NotImplementedError
+
     def row(self, token_ids: Sequence[int]) -> np.ndarray:
         """Return the logits after a text."""
         before = token_ids[-2] if len(token_ids) > 1 else 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 from speculative_cases import (
@@ -15,6 +18,7 @@ from speculative_cases import (
     patch_draws,
     plain_tokens,
     speculated,
+    state_of,
 )
 
 from stentor.runtime.sampling import Sampling, generator_of
@@ -150,7 +154,7 @@ def test_the_first_tokens_have_the_exact_distribution(vocabularies, monkeypatch,
     prompt_ids = letters(tokenizer, "abcabab")
     patch_draws(monkeypatch)
 
-    def program(chance) -> tuple[int, ...]:
+    def program(chance: Any) -> tuple[int, ...]:
         draft = draft_of(method, draft_network.fresh(), draft_tokenizer, tokenizer, sampling, tokenizer.vocab_size)
         made = speculated(
             target.fresh(), tokenizer, draft, prompt_ids, sampling, count=4, generator=chance, length=length, take=2
@@ -163,3 +167,100 @@ def test_the_first_tokens_have_the_exact_distribution(vocabularies, monkeypatch,
     assert {key: value for key, value in found.items() if value > 1e-12}.keys() == expected.keys()
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, abs=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_thousands_of_draws_follow_the_distribution(vocabularies, method):
+    """Chi-square over the first two tokens, with real random numbers."""
+    tokenizer = vocabularies["bpe"]
+    draft_tokenizer = vocabularies["bpe" if method == "tokens" else "other bpe"]
+    sampling = Sampling(temperature=1, top_p=0.97, repetition_penalty=1.2, frequency_penalty=0.3)
+    target = TableNetwork(tokenizer.vocab_size, allowed=letters(tokenizer, "abcd"), spread=1)
+    draft_allowed = letters(draft_tokenizer, "abce")
+    draft_network = TableNetwork(draft_tokenizer.vocab_size, seed=1, allowed=draft_allowed, spread=1)
+    prompt_ids, num_draws = letters(tokenizer, "abcabab"), 3000
+    expected = exact_outcomes(target, tokenizer, prompt_ids, sampling, 2)
+    generator, found = generator_of(3), dict.fromkeys(expected, 0)
+    for _ in range(num_draws):
+        draft = draft_of(method, draft_network.fresh(), draft_tokenizer, tokenizer, sampling, tokenizer.vocab_size)
+        made = speculated(
+            target.fresh(), tokenizer, draft, prompt_ids, sampling, count=4, generator=generator, length=3, take=2
+        )
+        found[tuple(made)] += 1
+    likely = [key for key, value in expected.items() if value * num_draws >= 5]
+    assert len(likely) > 10
+    chi_square = sum((found[key] - expected[key] * num_draws) ** 2 / (expected[key] * num_draws) for key in likely)
+    assert chi_square < len(likely) + 4 * math.sqrt(2 * len(likely))
+
+
+# --- the ends ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_more_tokens_come_than_are_asked_for(vocabularies, method, count):
+    tokenizer = vocabularies["bpe"]
+    draft_tokenizer = vocabularies["bpe" if method == "tokens" else "other bpe"]
+    target, draft_network = TableNetwork(tokenizer.vocab_size), TableNetwork(draft_tokenizer.vocab_size, seed=1)
+    for prompt_ids in ([5], prompts(tokenizer, 1)[0]):
+        draft = draft_of(method, draft_network.fresh(), draft_tokenizer, tokenizer, GREEDY, tokenizer.vocab_size)
+        made = speculated(target.fresh(), tokenizer, draft, prompt_ids, GREEDY, count=count, length=7)
+        assert made == plain_tokens(target, tokenizer, prompt_ids, GREEDY, count=count, seed=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("draft_context", [1, 2, 9, 12, 200])
+def test_a_draft_of_another_context_stops_where_its_own_ends(vocabularies, method, draft_context):
+    tokenizer = vocabularies["bpe"]
+    draft_tokenizer = vocabularies["bpe" if method == "tokens" else "other bpe"]
+    target = TableNetwork(tokenizer.vocab_size, context_length=24)
+    draft_network = TableNetwork(draft_tokenizer.vocab_size, seed=1, context_length=draft_context)
+    for prompt_ids in ([4], [5] * 8, [6] * 23, [7] * 24):
+        draft = draft_of(method, draft_network.fresh(), draft_tokenizer, tokenizer, GREEDY, tokenizer.vocab_size)
+        made = speculated(target.fresh(), tokenizer, draft, prompt_ids, GREEDY, count=99, length=3)
+        assert made == plain_tokens(target, tokenizer, prompt_ids, GREEDY, count=99, seed=0)
+
+
+def test_an_eos_that_is_proposed_ends_the_text(tiny_tokenizer, other_tokenizer):
+    """The draft is the target: it proposes an EOS as soon as one comes, and nothing behind it."""
+    target = TableNetwork(tiny_tokenizer.vocab_size)
+    target._tables[0][:, tiny_tokenizer.eos_token_id] += 6
+    ended = 0
+    for seed, prompt_ids in enumerate(prompts(tiny_tokenizer, 20)):
+        for method in ("tokens", "text"):
+            draft = draft_of(method, target.fresh(), tiny_tokenizer, tiny_tokenizer, GREEDY, tiny_tokenizer.vocab_size)
+            made = speculated(target.fresh(), tiny_tokenizer, draft, prompt_ids, GREEDY, count=30, length=5)
+            assert made == plain_tokens(target, tiny_tokenizer, prompt_ids, GREEDY, count=30, seed=seed)
+            ended += made[-1] == tiny_tokenizer.eos_token_id
+    assert ended > 10
+
+
+def test_each_token_is_read_once(tiny_tokenizer):
+    """What both agreed on is read by each of them once; of what was rejected the target reads the place again."""
+    vocab_size = tiny_tokenizer.vocab_size
+    target = TableNetwork(vocab_size, context_length=200)
+    draft_network, prompt_ids, stats = target.fresh(), [5] * 40, DraftStats("tokens")
+    draft = draft_of("tokens", draft_network, tiny_tokenizer, tiny_tokenizer, GREEDY, vocab_size)
+    made = speculated(target, tiny_tokenizer, draft, prompt_ids, GREEDY, count=60, length=4, stats=stats)
+    assert target.num_read <= len(prompt_ids) + len(made)
+    assert draft_network.num_read <= len(prompt_ids) + len(made)
+    assert (stats.acceptance_rate, stats.num_rejected) == (1, 0)
+    assert stats.tokens_per_pass == 5
+    assert (stats.mean_length, stats.num_draft_steps) == (4, stats.num_proposed)
+
+
+def test_the_states_history_is_left_as_it_was(tiny_tokenizer):
+    vocab_size, prompt_ids = tiny_tokenizer.vocab_size, [5, 6, 7]
+    state = state_of(PENALIZED, prompt_ids, tiny_tokenizer, vocab_size)
+    for method in METHODS:
+        network = TableNetwork(vocab_size)
+        draft = draft_of(method, network, tiny_tokenizer, tiny_tokenizer, PENALIZED, vocab_size)
+        before = state.penalized(np.zeros(vocab_size))
+        draft.propose(prompt_ids, state, 5, generator_of(0))
+        assert state.output_ids == []
+        np.testing.assert_array_equal(state.penalized(np.zeros(vocab_size)), before)
+
+
+def test_counts_of_nothing_are_no_division_by_zero():
+    stats = DraftStats("tokens")
+    assert (stats.acceptance_rate, stats.tokens_per_pass, stats.mean_length) == (0, 0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def best(*, rate: float, step: float, plain: float, per_token: float) -> int:
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.3])
 @pytest.mark.parametrize("per_token", [0.01, 0.2])
 def test_the_best_length_is_found(rate, step, per_token):
-    costs = {"rate": rate, "step": step, "plain": 1.0, "per_token": per_token}
+    costs: dict[str, Any] = {"rate": rate, "step": step, "plain": 1.0, "per_token": per_token}
     chosen = simulated(DraftLength(), **costs, num_rounds=400)
     assert abs(np.median(chosen[200:]) - best(**costs)) <= max(1, 0.35 * best(**costs))
 
@@ -59,7 +61,7 @@ def test_a_draft_that_does_not_pay_is_left_alone_but_tried_again():
 
 def test_a_draft_becomes_worth_it_again():
     length = DraftLength()
-    costs = {"step": 0.1, "plain": 1.0, "per_token": 0.01}
+    costs: dict[str, Any] = {"step": 0.1, "plain": 1.0, "per_token": 0.01}
     assert np.median(simulated(length, rate=0.0, **costs, num_rounds=300)[200:]) == 0
     assert np.median(simulated(length, rate=0.95, **costs, num_rounds=1500)[1200:]) >= 4
 
@@ -86,7 +88,7 @@ def test_acceptance_is_a_share_of_recent_tokens():
 
 def test_one_slow_pass_changes_little():
     length = DraftLength()
-    costs = {"rate": 0.8, "step": 0.1, "plain": 1.0, "per_token": 0.05}
+    costs: dict[str, Any] = {"rate": 0.8, "step": 0.1, "plain": 1.0, "per_token": 0.05}
     simulated(length, **costs, num_rounds=200)
     before = length.choose()
     length.learn_times(num_steps=before, draft_seconds=before * 0.1, num_proposed=before, pass_seconds=8.0)

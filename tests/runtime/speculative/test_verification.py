@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def chance_decides():
 def out_of(target_V, draft_V) -> np.ndarray:
     """Return the probabilities [V] of the token that comes out where the draft's is drawn."""
 
-    def program(chance) -> tuple[int, ...]:
+    def program(chance: Any) -> tuple[int, ...]:
         proposed = chance.choose(draft_V)
         return (verified(target_V, proposed, draft_V, chance),)
 
@@ -43,7 +45,10 @@ def test_a_drawn_token_comes_out_as_the_target_would_draw_it(target_V, draft_V):
 
 @given(target_V=distributions(), proposed=st.integers(0, 4))
 def test_a_chosen_token_comes_out_as_the_target_would_draw_it(target_V, proposed):
-    found = outcomes(lambda chance: (verified(target_V, proposed, None, chance),))
+    def program(chance: Any) -> tuple[int, ...]:
+        return (verified(target_V, proposed, None, chance),)
+
+    found = outcomes(program)
     assert {token_id for (token_id,) in found} == set(np.flatnonzero(target_V).tolist())
     assert all(found[(token_id,)] == pytest.approx(target_V[token_id]) for (token_id,) in found)
 
@@ -52,7 +57,7 @@ def test_a_chosen_token_comes_out_as_the_target_would_draw_it(target_V, proposed
 def test_as_many_are_kept_as_can_be(target_V, draft_V):
     """No rule keeps more: the share kept is one less half the distance of the distributions."""
 
-    def program(chance) -> tuple[int, ...]:
+    def program(chance: Any) -> tuple[int, ...]:
         proposed = chance.choose(draft_V)
         return (int(verified(target_V, proposed, draft_V, chance) == proposed),)
 

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from stentor.errors import UserError
-from stentor.runtime.speculative.transformers_network import TransformersNetwork, open_transformers, require_rollback
+from stentor.runtime.transformers_network import TransformersNetwork, open_transformers
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16}
 KINDS = {
@@ -33,7 +33,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS.keys())
+@pytest.fixture(scope="module", params=KINDS.values(), ids=list(KINDS))
 def model(request):
     torch.manual_seed(0)
     made = request.param().eval()
@@ -88,13 +88,12 @@ def test_what_transformers_does_not_open_is_refused_in_one_sentence(tmp_path):
     assert str(caught.value).count("\n") == 1  # before its fix
 
 
-def test_a_model_that_cannot_take_tokens_back_is_refused():
+def test_a_model_that_cannot_take_tokens_back_is_refused(tmp_path):
     torch.manual_seed(0)
-    made = transformers.MambaForCausalLM(
-        transformers.MambaConfig(vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=2)
-    ).eval()
+    sizes = transformers.MambaConfig(vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=2)
+    transformers.MambaForCausalLM(sizes).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="cannot take tokens back"):
-        require_rollback(TransformersNetwork(made), where="this")
+        open_transformers(tmp_path)
 
 
 def test_a_cache_that_forgets_too_little_is_noticed(model):
@@ -103,10 +102,35 @@ def test_a_cache_that_forgets_too_little_is_noticed(model):
             return Forgetful(self._model)
 
         def extend(self, token_ids, start, **options):
-            return super().extend(token_ids, self._cache.get_seq_length(), **options)
+            return super().extend(token_ids, self._caches[0].get_seq_length(), **options)
 
-    with pytest.raises(UserError, match="cannot take tokens back"):
-        require_rollback(Forgetful(model), where="this")
+    assert TransformersNetwork(model).can_take_back()
+    assert not Forgetful(model).can_take_back()
+
+
+def test_several_sequences_begin_alike_and_go_their_ways(model):
+    network = TransformersNetwork(model).fresh(3)
+    network.extend([1, 2, 3], 0)
+    network.share(2)
+    made = network.extend_each([4, 5, 6], [2, 2, 2], [0, 1, 2])
+    for row, token_id in zip(made, [4, 5, 6], strict=True):
+        np.testing.assert_allclose(row, logits_of(model, [1, 2, token_id])[-1], atol=2e-5)
+    np.testing.assert_allclose(network.extend([7], 3, sequence=1)[0], logits_of(model, [1, 2, 5, 7])[-1], atol=2e-5)
+
+
+def test_scores_are_those_of_a_pass(model):
+    inputs, targets = np.array([[1, 2, 3], [4, 5, 6]]), np.array([[2, 3, 9], [5, 6, 7]])
+    nats_BT = TransformersNetwork(model).window_nats(inputs, targets)
+    for row, (ids, wanted) in enumerate(zip(inputs.tolist(), targets.tolist(), strict=True)):
+        log_probs = torch.from_numpy(logits_of(model, ids)).double().log_softmax(-1).numpy()
+        np.testing.assert_allclose(nats_BT[row], -log_probs[np.arange(3), wanted], atol=1e-5)
+
+
+def test_ids_and_positions_that_do_not_exist_are_refused(model):
+    with pytest.raises(UserError, match="the token id 60 is outside"):
+        TransformersNetwork(model).extend([60], 0)
+    with pytest.raises(UserError, match="position 40 is outside"):
+        TransformersNetwork(model).extend([1] * 41, 0)
 
 
 def test_a_context_that_is_nowhere_stated_is_long(model):
