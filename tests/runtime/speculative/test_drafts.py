@@ -67,6 +67,20 @@ def test_capitals_and_spaces_survive_between_the_families(tiny_tokenizer, tiny_t
         assert len(written) >= len(text) - 5
 
 
+def test_the_drafts_text_is_read_as_its_context_has_it_go_on(tiny_tokenizer, tiny_tokenmonster):
+    """A word that began in capitals goes on in capitals, which no token of what follows says."""
+    ids = tiny_tokenmonster.encode("the PEO")
+    before, after = tiny_tokenmonster.decode(ids[:-1]), tiny_tokenmonster.decode(ids[-1:])
+    written = tiny_tokenmonster.decode(ids).removeprefix(before)
+    assert written != after
+    draft_network = Writer(tiny_tokenmonster, before, after)
+    draft_network._next_ids = ids[-1:]
+    draft = TextDraft(draft_network, tiny_tokenmonster, tiny_tokenizer, sampling=GREEDY)
+    prompt_ids = tiny_tokenizer.encode(before)
+    state = state_of(GREEDY, prompt_ids, tiny_tokenizer, tiny_tokenizer.vocab_size)
+    assert draft.propose(prompt_ids, state, 1, generator_of(0)).token_ids == tiny_tokenizer.encode(written)
+
+
 def test_half_a_character_is_not_proposed(tiny_tokenizer, other_tokenizer):
     text = "a\U0001f600"
     for num_steps in range(1, len(other_tokenizer.encode(text)) + 1):
