@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stentor.cli.draft_options import (
+    DraftMethodOption,
+    DraftOption,
+    DraftTokensOption,
+    draft_as_json,
+    draft_line,
+    drafting_of,
+)
 from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
@@ -61,6 +69,9 @@ def generate(
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
+    draft: DraftOption = None,
+    draft_method: DraftMethodOption = "auto",
+    draft_tokens: DraftTokensOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say how many tokens it took, and how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -70,7 +81,9 @@ def generate(
     """
     from stentor.runtime.engine import load
 
-    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
+    engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
+    language_model = load(model, **engine)
+    drafting = drafting_of(draft, draft_method, draft_tokens, **engine)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
@@ -86,6 +99,7 @@ def generate(
         "ignore_eos": ignore_eos,
         "stop": stop or (),
         "seed": seed,
+        "draft": drafting,
     }
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
@@ -94,6 +108,8 @@ def generate(
             f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
             f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
         )
+        if drafting and cost.draft:
+            talk(draft_line(cost.draft, drafting.choose(language_model.tokenizer).reason))
 
 
 def _write(
@@ -124,7 +140,9 @@ def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) ->
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:
     """Return a completion's fields; the alternatives come with their texts."""
-    cost = {**asdict(completion.stats), "tokens_per_second": completion.stats.tokens_per_second}
+    stats = completion.stats
+    cost = {**asdict(stats), "tokens_per_second": stats.tokens_per_second}
+    cost["draft"] = None if stats.draft is None else draft_as_json(stats.draft)
     value: dict[str, object] = {"text": completion.text, "token_ids": completion.token_ids, **cost}
     if completion.log_probs is not None and completion.top_alternatives is not None:
         value["log_probs"] = completion.log_probs

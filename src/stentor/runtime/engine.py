@@ -44,7 +44,8 @@ def load(
     """Read a model folder, a run folder's best checkpoint, a .gguf file or a Hub id, ready to write and score text.
 
     Args:
-        path_or_id: which model.
+        path_or_id: which model. `transformers:` before a folder or a Hub id opens any causal language model through
+            transformers, with weights in the dtype of its file.
         dtype: of the weights on a CPU, one of `cpu.DTYPES`; int8 rounds each row of a matrix to 255 steps.
         cache_dtype: of keys and values there, one of `cpu.CACHE_DTYPES`.
         num_threads: of a pass there; None takes as many as are fastest, which some passes find out.

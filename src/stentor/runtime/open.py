@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DTYPE = "int8"
 """Of weights that make text: several times as fast as float32, and the loss it adds is far below what seeds change."""
+TRANSFORMERS = "transformers:"
+"""Before the name of a model: it is opened with transformers, whatever its architecture."""
 DEVICES = ("cpu", "cuda", "mps", "auto")
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
@@ -46,6 +48,8 @@ def open_network(
             raise UserError(f"there is no {name} {value!r}", fix=nearest_name(value, known))
     if num_threads is not None and num_threads < 1:
         raise UserError(f"num_threads is {num_threads}", fix="use one thread or more")
+    if str(path_or_id).startswith(TRANSFORMERS):
+        return _in_transformers(str(path_or_id).removeprefix(TRANSFORMERS), device)
     read = read_weights(path_or_id)
     tokenizer = read.require_tokenizer()
     chosen = _torch_device(device)
@@ -66,6 +70,14 @@ def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
     from stentor.runtime.torch_network import TorchNetwork
 
     return TorchNetwork(as_folder(read).build(device))
+
+
+def _in_transformers(path_or_id: str, device: str) -> Opened:
+    from stentor.runtime.transformers_network import open_transformers
+    from stentor.tokenizer.transformers_tokenizer import open_transformers_tokenizer
+
+    network = open_transformers(path_or_id, device=str(_torch_device(device) or "cpu"))
+    return Opened(network, open_transformers_tokenizer(path_or_id), Path(path_or_id))
 
 
 def _torch_device(name: str) -> torch.device | None:
