@@ -207,13 +207,6 @@ def test_sysctl_is_asked_on_macos_alone(monkeypatch):
     assert doctor._sysctl("hw") == ""
 
 
-@pytest.mark.parametrize(("quota", "expected"), [("max 100000", 8), ("150000 100000", 1.5), ("nonsense", 8), ("", 8)])
-def test_cores_of_a_container(files, monkeypatch, quota, expected):
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    files["/sys/fs/cgroup/cpu.max"] = quota
-    assert doctor.usable_cores() == expected
-
-
 def test_few_cores_and_idle_ones_are_said(monkeypatch, no_torch):
     monkeypatch.setattr(doctor, "usable_cores", lambda: 2.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

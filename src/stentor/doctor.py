@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stentor.model.presets import preset
+from stentor.runtime.cores import usable_cores
 from stentor.version import __version__
 
 State = Literal["ok", "slow", "missing"]
@@ -228,18 +229,6 @@ def matmul_flops_per_second(precision: str, seconds: float = _MATMUL_SECONDS) ->
         operator.matmul(tokens, weights)
         fastest_seconds = min(fastest_seconds, time.perf_counter() - started)
     return 2 * 4096 * config.hidden_size * config.intermediate_size / fastest_seconds
-
-
-def usable_cores() -> float:
-    """Return the cores this process may use: not more than its affinity and its container's quota allow."""
-    try:
-        cores = float(len(os.sched_getaffinity(0)))
-    except AttributeError:  # macOS and Windows
-        cores = float(os.cpu_count() or 1)
-    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).strip().partition(" ")
-    if quota.isdigit() and period.isdigit() and int(period):
-        cores = min(cores, int(quota) / int(period))
-    return cores
 
 
 def cpu_model() -> str:

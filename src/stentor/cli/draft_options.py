@@ -48,10 +48,10 @@ def drafting_of(draft: str | None, method: str, num_tokens: int | None, **engine
     return Drafting(draft if draft == LOOKUP else load(draft, **engine), method=method, num_tokens=num_tokens)
 
 
-def draft_line(stats: DraftStats, reason: str) -> str:
+def draft_line(stats: DraftStats) -> str:
     """Return in one line how a draft did, and why by this method."""
     return (
-        f"draft by {stats.method} ({reason}): {stats.acceptance_rate:.0%} of the judged tokens kept, "
+        f"draft by {stats.method} ({stats.reason}): {stats.acceptance_rate:.0%} of the judged tokens kept, "
         f"{stats.tokens_per_pass:.2f} tokens a pass of the model, {stats.mean_length:.1f} proposed to each"
     )
 

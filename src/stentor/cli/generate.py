@@ -32,6 +32,7 @@ from stentor.cli.sampling_options import (
     biases_of,
 )
 from stentor.errors import UsageError
+from stentor.runtime.dtypes import DEFAULT_DTYPE
 
 if TYPE_CHECKING:
     from stentor.runtime.completion import Completion
@@ -65,7 +66,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
     logprobs: LogprobsOption = None,
-    dtype: DtypeOption = "int8",
+    dtype: DtypeOption = DEFAULT_DTYPE,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
@@ -83,7 +84,6 @@ def generate(
 
     engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
     language_model = load(model, **engine)
-    drafting = drafting_of(draft, draft_method, draft_tokens, **engine)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
@@ -99,17 +99,12 @@ def generate(
         "ignore_eos": ignore_eos,
         "stop": stop or (),
         "seed": seed,
-        "draft": drafting,
+        "draft": drafting_of(draft, draft_method, draft_tokens, **engine),
     }
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
-    for cost in costs if stats else ():
-        talk(
-            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
-            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
-        )
-        if drafting and cost.draft:
-            talk(draft_line(cost.draft, drafting.choose(language_model.tokenizer).reason))
+    if stats:
+        _tell(costs)
 
 
 def _write(
@@ -136,6 +131,17 @@ def _write_stream(model: LanguageModel, prompt: str, options: dict[str, Any]) ->
         put(piece)
     put("\n")
     return cost
+
+
+def _tell(costs: list[GenerationStats]) -> None:
+    """Say on stderr what each continuation cost."""
+    for cost in costs:
+        talk(
+            f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
+            f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
+        )
+        if cost.draft:
+            talk(draft_line(cost.draft))
 
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:

@@ -13,7 +13,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Float: TypeAlias = Any
 """A float32 within a kernel."""
-__all__ = ["Float", "Int", "called", "inlined", "kernel"]
+Vector: TypeAlias = Any
+"""Sixteen numbers within a kernel."""
+__all__ = ["Float", "Int", "Vector", "called", "inlined", "kernel"]
 
 
 def called(function: Callable[P, R]) -> Callable[P, R]:

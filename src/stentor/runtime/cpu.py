@@ -22,10 +22,6 @@ from stentor.runtime.workers import Workers
 
 MAX_TOKENS = 64
 """Tokens of one pass; a longer prompt is several."""
-DTYPES = ("float32", "int8")
-"""Of weights."""
-CACHE_DTYPES = ("float32", "int8")
-"""Of keys and values."""
 
 
 class CpuNetwork:
@@ -34,13 +30,11 @@ class CpuNetwork:
     Args:
         config: its sizes.
         tensors: float32 under Hugging Face's names.
-        dtype: of the weights, one of `DTYPES`.
-        cache_dtype: of keys and values, one of `CACHE_DTYPES`.
+        dtype: of the weights, one of `dtypes.DTYPES`.
+        cache_dtype: of keys and values, one of `dtypes.CACHE_DTYPES`.
         num_sequences: that the cache holds.
-        num_threads: at most one for each part of the network; the result does not depend on it.
-
-    Attributes:
-        num_threads: that a pass takes.
+        num_threads: of a pass, at most one for each part of the network; the result does not depend on it.
+        max_threads: that may compute at a time, each a pass of its own; as many as take one where none are named.
     """
 
     def __init__(
@@ -52,8 +46,10 @@ class CpuNetwork:
         cache_dtype: str = "float32",
         num_sequences: int = 1,
         num_threads: int = 1,
+        max_threads: int | None = None,
     ) -> None:
         packed = pack(config, tensors, is_bytes=dtype == "int8", has_byte_cache=cache_dtype == "int8")
+        self.max_threads = max_threads or num_threads
         self._begin(config, packed, num_sequences, num_threads)
 
     def _begin(self, config: ModelConfig, packed: Packed, num_sequences: int, num_threads: int) -> None:
@@ -71,8 +67,8 @@ class CpuNetwork:
         weakref.finalize(self, self._workers.close)
 
     @property
-    def max_threads(self) -> int:
-        """Threads that a pass can be cut into."""
+    def num_parts(self) -> int:
+        """Parts that a pass consists of: more threads than that would have nothing to do."""
         return self._packed.network.num_parts
 
     def fresh(self, num_sequences: int = 1, *, num_threads: int | None = None) -> CpuNetwork:
@@ -83,6 +79,7 @@ class CpuNetwork:
             num_threads: that a pass takes; as many as here where none are named.
         """
         twin = CpuNetwork.__new__(CpuNetwork)
+        twin.max_threads = self.max_threads
         twin._begin(self.config, self._packed, num_sequences, num_threads or self.num_threads)
         return twin
 
@@ -115,7 +112,9 @@ class CpuNetwork:
 
     def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
         """Return -ln p of targets [B, T]; see `measure.Scorer`."""
-        return score_windows([self.fresh()], inputs_BT, targets_BT)
+        num_threads = min(self.max_threads, len(inputs_BT))
+        networks = [self.fresh()] if num_threads == 1 else [self.fresh(num_threads=1) for _ in range(num_threads)]
+        return score_windows(networks, inputs_BT, targets_BT)
 
     def logits(
         self,

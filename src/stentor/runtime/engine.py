@@ -14,8 +14,9 @@ from stentor.errors import UserError
 from stentor.model.measure import stream_nats
 from stentor.runtime.completion import Completion, TokenRecord
 from stentor.runtime.continuation import Continuation, GenerationStats, Request
+from stentor.runtime.dtypes import DEFAULT_DTYPE
 from stentor.runtime.network import CachedNetwork
-from stentor.runtime.open import DEFAULT_DTYPE, open_network
+from stentor.runtime.open import open_network
 from stentor.runtime.sampling import Sampling, generator_of
 from stentor.runtime.speculative.decoding import DraftStats, Speculation
 from stentor.runtime.speculative.drafting import Drafting
@@ -46,8 +47,8 @@ def load(
     Args:
         path_or_id: which model. `transformers:` before a folder or a Hub id opens any causal language model through
             transformers, with weights in the dtype of its file.
-        dtype: of the weights on a CPU, one of `cpu.DTYPES`; int8 rounds each row of a matrix to 255 steps.
-        cache_dtype: of keys and values there, one of `cpu.CACHE_DTYPES`.
+        dtype: of the weights on a CPU, one of `dtypes.DTYPES`; int8 rounds each row of a matrix to 255 steps.
+        cache_dtype: of keys and values there, one of `dtypes.CACHE_DTYPES`.
         num_threads: of a pass there; None takes as many as are fastest, which some passes find out.
         device: `cpu`; `cuda` or `mps`, which compute in torch and float32; `auto` is one of these where there is one.
 
@@ -210,7 +211,7 @@ class LanguageModel:
 
     def _drafted_steps(self, request: Request, made: Continuation, drafting: Drafting) -> Iterator[str]:
         """Yield what is certain of one text, token by token, until it has ended; the draft is refused before."""
-        stats = made.stats.draft = DraftStats(drafting.choose(self.tokenizer).method)
+        stats = made.stats.draft = DraftStats(*drafting.choose(self.tokenizer))
 
         def steps() -> Iterator[str]:
             made.begin()

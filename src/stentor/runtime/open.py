@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
 from stentor.model.quantized import as_float32
 from stentor.model.weights import Weights, read_weights
-from stentor.runtime.cpu import CACHE_DTYPES, DTYPES, CpuNetwork
+from stentor.runtime.cores import fastest_num_threads, usable_cores
+from stentor.runtime.cpu import CpuNetwork
+from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
 from stentor.runtime.network import CachedNetwork
 from stentor.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_DTYPE = "int8"
-"""Of weights that make text: several times as fast as float32, and the loss it adds is far below what seeds change."""
 TRANSFORMERS = "transformers:"
 """Before the name of a model: it is opened with transformers, whatever its architecture."""
-DEVICES = ("cpu", "cuda", "mps", "auto")
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
@@ -62,7 +61,15 @@ def open_network(
 
 def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | None) -> CachedNetwork:
     tensors = {name: as_float32(array) for name, array in read.arrays.items()}
-    return CpuNetwork(read.config, tensors, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads or 1)
+    network = CpuNetwork(
+        read.config,
+        tensors,
+        dtype=dtype,
+        cache_dtype=cache_dtype,
+        num_threads=num_threads or 1,
+        max_threads=num_threads or max(1, int(usable_cores())),
+    )
+    return network if num_threads else network.fresh(num_threads=fastest_num_threads(network))
 
 
 def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:

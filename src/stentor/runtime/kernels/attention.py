@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.runtime.compiled import Int, called, inlined
+from stentor.runtime.compiled import Int, Vector, called, inlined
 from stentor.runtime.kernels.products import HEAD, quantize
 from stentor.runtime.kernels.vector import (
     dot,
@@ -158,22 +158,29 @@ def _weigh(scores: Int, value_scales: Int, num_chunks: Int, highest: float) -> t
 @called
 def attend_floats(queries: Int, head_dim: Int, length: Int, keys: Int, values: Int, scores: Int, out: Int) -> None:
     """Write the mean of the first values, weighted by softmax(query . key); arguments as in `attend_bytes`."""
-    top, num_chunks = floats(_LOWEST), (length + CHUNK - 1) // CHUNK
-    for chunk in range(num_chunks):
-        a = floats(np.float32(0))
+    num_chunks, chunk_bytes = (length + CHUNK - 1) // CHUNK, 4 * CHUNK * head_dim
+    by_four = num_chunks // 4 * 4
+    for chunk in range(0, by_four, 4):  # sums that do not wait for one another
+        _score_four(queries, head_dim, keys + chunk * chunk_bytes, chunk_bytes, scores + 64 * chunk)
+    for chunk in range(by_four, num_chunks):
+        a, place = floats(np.float32(0)), keys + chunk * chunk_bytes
         for dim in range(head_dim):
-            a = multiply_add(load_floats(keys), floats(load_float(queries + 4 * dim)), a)
-            keys += 64
-        scored = first_lanes(length - chunk * CHUNK, a, floats(_LOWEST))
-        store_floats(scores + 64 * chunk, scored)
-        top = maximum(scored, top)
+            a = multiply_add(load_floats(place + 64 * dim), floats(load_float(queries + 4 * dim)), a)
+        store_floats(scores + 64 * chunk, a)
+    last = scores + 64 * (num_chunks - 1)
+    store_floats(last, first_lanes(length - CHUNK * (num_chunks - 1), load_floats(last), floats(_LOWEST)))
+    top = floats(_LOWEST)
+    for chunk in range(num_chunks):
+        top = maximum(load_floats(scores + 64 * chunk), top)
     highest, summed = floats(largest(top)), floats(np.float32(0))
     for chunk in range(num_chunks):
         weight = exponential(load_floats(scores + 64 * chunk) - highest)
         store_floats(scores + 64 * chunk, weight)
         summed = summed + weight
-    scale = floats(_ONE / total(summed))
-    for dim in range(0, head_dim, 16):
+    scale, by_four = floats(_ONE / total(summed)), head_dim // 64 * 64
+    for dim in range(0, by_four, 64):
+        _sum_four(values + 4 * dim, head_dim, num_chunks * CHUNK, scores, scale, out + 4 * dim)
+    for dim in range(by_four, head_dim, 16):
         a = floats(np.float32(0))
         b, place = a, values + 4 * dim
         for position in range(0, num_chunks * CHUNK, 2):  # beyond the length, weights are nothing and values finite
@@ -181,3 +188,39 @@ def attend_floats(queries: Int, head_dim: Int, length: Int, keys: Int, values: I
             b = multiply_add(load_floats(place + 4 * head_dim), floats(load_float(scores + 4 * position + 4)), b)
             place += 8 * head_dim
         store_floats(out + 4 * dim, (a + b) * scale)
+
+
+@called
+def _score_four(queries: Int, head_dim: Int, keys: Int, chunk_bytes: Int, scores: Int) -> None:
+    """Write the scores of four chunks."""
+    a = floats(np.float32(0))
+    b, c, d = a, a, a
+    for dim in range(head_dim):
+        x = floats(load_float(queries + 4 * dim))
+        a = multiply_add(load_floats(keys), x, a)
+        b = multiply_add(load_floats(keys + chunk_bytes), x, b)
+        c = multiply_add(load_floats(keys + 2 * chunk_bytes), x, c)
+        d = multiply_add(load_floats(keys + 3 * chunk_bytes), x, d)
+        keys += 64
+    store_floats(scores, a)
+    store_floats(scores + 64, b)
+    store_floats(scores + 128, c)
+    store_floats(scores + 192, d)
+
+
+@called
+def _sum_four(values: Int, head_dim: Int, num_positions: Int, weights: Int, scale: Vector, out: Int) -> None:
+    """Write 64 dims of the weighted sum of values; those of even positions and of odd ones are added up apart."""
+    a = floats(np.float32(0))
+    b, c, d, e, f, g, h = a, a, a, a, a, a, a
+    for _ in range(0, num_positions, 2):  # beyond the length, weights are nothing and values finite
+        x, y, odd = floats(load_float(weights)), floats(load_float(weights + 4)), values + 4 * head_dim
+        a, b = multiply_add(load_floats(values), x, a), multiply_add(load_floats(odd), y, b)
+        c, d = multiply_add(load_floats(values + 64), x, c), multiply_add(load_floats(odd + 64), y, d)
+        e, f = multiply_add(load_floats(values + 128), x, e), multiply_add(load_floats(odd + 128), y, f)
+        g, h = multiply_add(load_floats(values + 192), x, g), multiply_add(load_floats(odd + 192), y, h)
+        values, weights = values + 8 * head_dim, weights + 8
+    store_floats(out, (a + b) * scale)
+    store_floats(out + 64, (c + d) * scale)
+    store_floats(out + 128, (e + f) * scale)
+    store_floats(out + 192, (g + h) * scale)

@@ -21,9 +21,10 @@ from stentor.runtime.kernels.attention import (
     store_value_bytes,
     store_value_floats,
 )
-from stentor.runtime.kernels.products import HEAD, multiply_bytes, multiply_floats, quantize, sum_of_squares
+from stentor.runtime.kernels.products import HEAD, quantize, sum_of_squares
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
+from stentor.runtime.kernels.tiles import multiply_many_bytes, multiply_many_floats
 from stentor.runtime.kernels.vector import (
     exponential,
     floats,
@@ -154,9 +155,9 @@ def _multiply(
     panels = network.panels + load_long(places)
     if network.is_bytes:
         scales = network.row_scales + 4 * load_long(places + 8)
-        multiply_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
+        multiply_many_bytes(panels, scales, rows, columns, data, stride, num_tokens, out, out_stride)
     else:
-        multiply_floats(panels, rows, columns, data, stride, num_tokens, out, out_stride)
+        multiply_many_floats(panels, rows, columns, data, stride, num_tokens, out, out_stride)
 
 
 @inlined

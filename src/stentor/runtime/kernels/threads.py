@@ -7,10 +7,11 @@ in vain says that it sleeps, and returns; whoever posts the next pass then sees 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from stentor.runtime.compiled import Int, inlined
@@ -18,6 +19,8 @@ from stentor.runtime.compiled import Int, inlined
 LINE = 8
 """int64 values from one thread's place to the next: a cache line."""
 _AWAKE, _ASLEEP = 0, 1
+_LOOKS = 20_000
+"""For another thread before this one makes room for it: that one may be waiting for a core. Some ten microseconds."""
 
 
 def _emit_publish(typing_context: Any, address: Any, value: Any) -> Any:
@@ -51,6 +54,22 @@ def _emit_exchange(typing_context: Any, address: Any, value: Any) -> Any:
     return types.int64(types.int64, types.int64), code
 
 
+def _emit_nap(typing_context: Any) -> Any:
+    """Sleep for the shortest time there is, where the system has a function for it."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        if os.name == "posix":
+            microseconds = ir.IntType(32)
+            sleep = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.IntType(32), [microseconds]), "usleep"
+            )
+            builder.call(sleep, [microseconds(1)])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+_nap: Any = intrinsic(_emit_nap)
 _publish: Any = intrinsic(_emit_publish)
 _observe: Any = intrinsic(_emit_observe)
 _exchange: Any = intrinsic(_emit_exchange)
@@ -70,8 +89,11 @@ def meet(arrivals: Int, thread: Int, num_threads: Int, meeting: Int) -> None:
         return
     _publish(arrivals + 8 * LINE * thread, meeting)
     for other in range(num_threads):
+        looks = 0
         while _observe(arrivals + 8 * LINE * other) < meeting:
-            pass
+            looks += 1
+            if looks > _LOOKS:
+                _nap()
 
 
 @inlined

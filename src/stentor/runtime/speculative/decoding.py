@@ -41,6 +41,7 @@ class DraftStats:
 
     Attributes:
         method: how it proposes: `tokens`, `intersection`, `text` or `lookup`.
+        reason: why so.
         num_passes: of the target, the prompt's not counted.
         num_draft_steps: of the draft.
         num_proposed: tokens that the target saw.
@@ -49,6 +50,7 @@ class DraftStats:
     """
 
     method: str
+    reason: str = ""
     num_passes: int = 0
     num_draft_steps: int = 0
     num_proposed: int = 0

@@ -1,0 +1,13 @@
+"""In which numbers a network may compute, and where. This file imports nothing, so that options can name them."""
+
+DTYPES = ("float32", "int8")
+"""Of weights."""
+CACHE_DTYPES = ("float32", "int8")
+"""Of keys and values."""
+DEFAULT_DTYPE = "int8"
+"""Of weights that make text: a multiple of float32's speed, for a loss that no reader of samples sees.
+
+What is measured is measured in float32, the weights as they are.
+"""
+DEVICES = ("cpu", "cuda", "mps", "auto")
+"""Where: on the CPU's own engine; in torch, on a GPU; there if there is one."""
