@@ -24,7 +24,10 @@ def searched(token_ids: list[int], num_steps: int) -> list[int]:
     for size in range(MAX_MATCH, MIN_MATCH - 1, -1):
         for place in range(len(token_ids) - 1, size - 1, -1):
             if token_ids[place - size : place] == token_ids[-size:] and len(token_ids) >= size:
-                return token_ids[place : place + num_steps]
+                longer = list(token_ids)
+                for step in range(num_steps):
+                    longer.append(longer[place + step])
+                return longer[len(token_ids) :]
     return []
 
 
@@ -36,6 +39,11 @@ def test_the_longest_match_is_found_however_the_text_grew(token_ids, sizes, num_
     for size in [*sizes, len(token_ids)]:
         length = min(len(token_ids), length + size)
         assert looked_up(draft, token_ids[:length], num_steps) == searched(token_ids[:length], num_steps)
+
+
+def test_a_text_that_repeats_itself_goes_on():
+    assert looked_up(LookupDraft(), [7, 1, 2, 1, 2], 5) == [1, 2, 1, 2, 1]
+    assert looked_up(LookupDraft(), [5, 5, 5], 3) == [5, 5, 5]
 
 
 def test_nothing_is_proposed_for_what_is_new():

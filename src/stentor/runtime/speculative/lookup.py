@@ -17,7 +17,10 @@ MAX_MATCH = 8
 
 
 class LookupDraft:
-    """Proposes the continuation of the longest match of the text's end in the text, of equals the latest."""
+    """Proposes the continuation of the longest match of the text's end in the text, of equals the latest.
+
+    Matches are of `MIN_MATCH` to `MAX_MATCH` tokens.
+    """
 
     method = "lookup"
 
@@ -28,13 +31,16 @@ class LookupDraft:
     def propose(
         self, token_ids: Sequence[int], state: SamplingState, num_steps: int, generator: np.random.Generator
     ) -> Proposal:
-        """Return at most `num_steps` tokens that followed the last few before; none where these are new."""
+        """Return the `num_steps` tokens that followed the last few before; none where these are new."""
         self._follow(token_ids)
         for size in range(min(MAX_MATCH, len(token_ids) - 1), MIN_MATCH - 1, -1):
             place = self._next_place.get(tuple(token_ids[-size:]))
             if place is not None:
-                found = token_ids[place : place + num_steps]
-                return Proposal(found, num_steps=len(found))
+                found: list[int] = []
+                for source in range(place, place + num_steps):
+                    # A text that repeats itself goes on to do so: behind its end comes what has just been found.
+                    found.append(token_ids[source] if source < len(token_ids) else found[source - len(token_ids)])
+                return Proposal(found, num_steps=num_steps)
         return Proposal([])
 
     def _follow(self, token_ids: Sequence[int]) -> None:
