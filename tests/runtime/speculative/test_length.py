@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stentor.runtime.speculative.length import MAX_STEPS, PLAIN_BETWEEN_TRIALS, DraftLength
+from stentor.runtime.speculative.length import (
+    FIRST_STEPS,
+    MAX_STEPS,
+    PLAIN_ROUNDS,
+    TRIAL_ROUNDS,
+    TRIAL_STEPS,
+    DraftLength,
+)
 
 
 def simulated(
@@ -56,7 +63,35 @@ def test_the_best_length_is_found(rate, step, per_token):
 def test_a_draft_that_does_not_pay_is_left_alone_but_tried_again():
     chosen = simulated(DraftLength(), rate=0.1, step=0.9, plain=1.0, per_token=0.5, num_rounds=400)
     late = chosen[100:]
-    assert 0 < sum(map(bool, late)) <= len(late) / PLAIN_BETWEEN_TRIALS + 1
+    assert set(late) == {0, TRIAL_STEPS}
+    share = TRIAL_ROUNDS / (PLAIN_ROUNDS + TRIAL_ROUNDS)
+    assert sum(map(bool, late)) / len(late) == pytest.approx(share, abs=0.02)
+
+
+def test_what_a_draft_reads_of_a_prompt_is_no_measure_of_its_steps():
+    length = DraftLength()
+
+    def round_of(step: float) -> int:
+        num_steps = length.choose()
+        length.learn_times(
+            num_steps=num_steps, draft_seconds=num_steps * step, num_proposed=num_steps, pass_seconds=1 + num_steps / 50
+        )
+        for _ in range(num_steps):
+            length.learn_token(is_kept=True)
+        return num_steps
+
+    for _ in range(20):
+        length.begin_text()
+        assert round_of(500.0) in (0, FIRST_STEPS, MAX_STEPS)  # it is only known once another round has followed
+        late = [round_of(0.05) for _ in range(6)][-1]
+        assert late == MAX_STEPS
+
+
+def test_a_draft_that_was_slow_for_a_while_is_taken_up_again():
+    length = DraftLength()
+    costs: dict[str, Any] = {"rate": 0.9, "plain": 1.0, "per_token": 0.01}
+    assert set(simulated(length, **costs, step=5.0, num_rounds=200)[150:]) == {0, TRIAL_STEPS}
+    assert np.median(simulated(length, **costs, step=0.05, num_rounds=400)[300:]) >= 8
 
 
 def test_a_draft_becomes_worth_it_again():

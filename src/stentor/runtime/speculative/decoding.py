@@ -109,6 +109,7 @@ class Speculation:
             generator: of the draws.
             max_new_tokens: at most this many.
         """
+        self._length.begin_text()
         token_ids, context_length = list(prompt_ids), self._target.config.max_position_embeddings
         if len(token_ids) > 1:
             self._target.extend(token_ids[:-1], 0)  # by itself, for the logits of a prompt are not wanted

@@ -7,8 +7,8 @@ Where the target keeps each proposed token with probability a, k drafted tokens 
 with d the time of a draft's step and v(k) that of the pass which verifies. The k of the best ratio is taken; k = 0, a
 plain step, is one of them, so that a draft which does not pay costs next to nothing.
 
-All three are measured: a as a share of the tokens that were judged, d as a mean, v as a straight line through the mean
-times of passes of each length; each forgets what is old. A draft of another vocabulary makes s tokens of the target
+All three are measured: a as a share of the tokens that were judged, d as a mean, v as a straight line through the
+mean times of passes of each length; each forgets what is old. A draft of another vocabulary makes s tokens of the target
 in a step: then k counts its steps, and a pass verifies s k tokens.
 
 Reference: Leviathan et al. 2023, arXiv 2211.17192, theorem 3.8, where v(k) is the time of a plain step.
@@ -18,9 +18,8 @@ from __future__ import annotations
 
 MAX_STEPS = 16
 FIRST_STEPS = 4
-PLAIN_BETWEEN_TRIALS = 24
-"""Plain steps after which a draft that did not pay is tried again: the text may have become an easier one."""
-TRIAL_STEPS = 2
+PLAIN_ROUNDS, TRIAL_ROUNDS, TRIAL_STEPS = 24, 3, 2
+"""A draft that does not pay is tried again after so many rounds, for so many: the text may have become easier."""
 MEMORY_TOKENS = 64
 MEMORY_PASSES = 16
 PRIOR = (4.0, 1.0)
@@ -40,25 +39,23 @@ class DraftLength:
         self._step_seconds: float | None = None
         self._pass_seconds: dict[int, float] = {}
         self._tokens_per_step = 1.0
-        self._num_plain = 0
+        self._num_unpaid = 0
+        self._is_drafting = self._was_drafting = False
 
     @property
     def acceptance_rate(self) -> float:
         """Probability that a proposed token is kept, if all before it are."""
         return self._num_kept / (self._num_kept + self._num_rejected)
 
+    def begin_text(self) -> None:
+        """Prepare for another text: its first draft reads all of the prompt, which is no measure of its steps."""
+        self._is_drafting = False
+
     def choose(self) -> int:
         """Return the number of draft steps of the next round."""
-        if self._fixed is not None:
-            return self._fixed
-        if 1 not in self._pass_seconds:
-            return 0  # what a plain step takes must be known
-        if self._step_seconds is None or len(self._pass_seconds) < 2:
-            return FIRST_STEPS
-        best = max(range(MAX_STEPS + 1), key=self._tokens_per_second)
-        if best == 0 and self._num_plain >= PLAIN_BETWEEN_TRIALS:
-            return TRIAL_STEPS
-        return best
+        num_steps = self._best() if self._fixed is None else self._fixed
+        self._was_drafting, self._is_drafting = self._is_drafting, num_steps > 0
+        return num_steps
 
     def learn_token(self, *, is_kept: bool) -> None:
         """Add what the target said of a proposed token; those behind a rejected one are not judged."""
@@ -78,27 +75,39 @@ class DraftLength:
         known = self._pass_seconds.get(num_proposed + 1, pass_seconds)
         self._pass_seconds[num_proposed + 1] = _moved(known, pass_seconds)
         if num_steps:
-            seconds = draft_seconds / num_steps
-            # After a pause the draft reads all that it has missed: that is no measure of its steps.
-            if self._num_plain == 0 or self._step_seconds is None:
-                self._step_seconds = _moved(seconds if self._step_seconds is None else self._step_seconds, seconds)
             self._tokens_per_step = _moved(self._tokens_per_step, num_proposed / num_steps)
-        self._num_plain = 0 if num_steps else self._num_plain + 1
+            if self._was_drafting:  # else the draft has first read what it had missed
+                seconds = draft_seconds / num_steps
+                self._step_seconds = _moved(self._step_seconds or seconds, seconds)
 
-    def _tokens_per_second(self, num_steps: int) -> float:
-        rate, num_proposed = min(self.acceptance_rate, 0.999), self._tokens_per_step * num_steps
-        num_tokens = (1 - rate ** (num_proposed + 1)) / (1 - rate)
+    def _best(self) -> int:
+        if 1 not in self._pass_seconds:
+            return 0  # what a plain step takes must be known
+        if self._step_seconds is None or len(self._pass_seconds) < 2:
+            return FIRST_STEPS
+        speeds = self._tokens_per_second()
+        best = speeds.index(max(speeds))
+        self._num_unpaid = 0 if best else self._num_unpaid + 1
+        is_trial = self._num_unpaid % (PLAIN_ROUNDS + TRIAL_ROUNDS) >= PLAIN_ROUNDS
+        return TRIAL_STEPS if is_trial else best
+
+    def _tokens_per_second(self) -> list[float]:
+        """Return the speed to expect of each number of steps, from none to `MAX_STEPS`."""
         assert self._step_seconds is not None
-        return num_tokens / (num_steps * self._step_seconds + self._expected_pass_seconds(num_proposed + 1))
+        rate, (plain, per_token) = min(self.acceptance_rate, 0.999), self._pass_line()
+        speeds = []
+        for num_steps in range(MAX_STEPS + 1):
+            num_proposed = self._tokens_per_step * num_steps
+            seconds = num_steps * self._step_seconds + plain + per_token * num_proposed
+            speeds.append((1 - rate ** (num_proposed + 1)) / (1 - rate) / seconds)
+        return speeds
 
-    def _expected_pass_seconds(self, num_tokens: float) -> float:
-        """Return the time of a pass by the line of least squares through those seen, at least that of a plain step."""
-        counts, seconds = list(self._pass_seconds), list(self._pass_seconds.values())
-        mean_count, mean_seconds = sum(counts) / len(counts), sum(seconds) / len(seconds)
-        spread = sum((count - mean_count) ** 2 for count in counts)
-        slope = sum((c - mean_count) * (s - mean_seconds) for c, s in zip(counts, seconds, strict=True)) / spread
-        line = mean_seconds + max(slope, 0.0) * (num_tokens - mean_count)
-        return max(line, self._pass_seconds[1]) if num_tokens > 1 else self._pass_seconds[1]
+    def _pass_line(self) -> tuple[float, float]:
+        """Return what a plain pass takes, and what a proposed token adds: a line from the former, of least squares."""
+        plain = self._pass_seconds[1]
+        others = [(count - 1, seconds - plain) for count, seconds in self._pass_seconds.items() if count > 1]
+        per_token = sum(more * longer for more, longer in others) / sum(more * more for more, _ in others)
+        return plain, max(per_token, 0.0)
 
 
 def _moved(mean: float, value: float) -> float:
