@@ -7,9 +7,9 @@ Where the target keeps each proposed token with probability a, k drafted tokens 
 with d the time of a draft's step and v(k) that of the pass which verifies. The k of the best ratio is taken; k = 0, a
 plain step, is one of them, so that a draft which does not pay costs next to nothing.
 
-All three are measured: a as a share of the tokens that were judged, d as a mean, v as a straight line through the
-mean times of passes of each length; each forgets what is old. A draft of another vocabulary makes s tokens of the target
-in a step: then k counts its steps, and a pass verifies s k tokens.
+All three are measured: a as a share of the tokens that were judged, d as a mean, v as a straight line through the mean
+times of passes of each length; each forgets what is old. Where a step of a draft of another vocabulary makes s tokens
+of the target, k counts its steps, and a pass verifies s k tokens.
 
 Reference: Leviathan et al. 2023, arXiv 2211.17192, theorem 3.8, where v(k) is the time of a plain step.
 """
