@@ -31,16 +31,31 @@ def score_windows(
 
     def score(row: int) -> None:
         network = idle.get()
-        count = int((targets_BT[row] != IGNORED_LABEL).sum())
-        for start in range(0, count, _TOKENS_AT_ONCE):
-            end = min(start + _TOKENS_AT_ONCE, count)
-            logits_KV = network.extend(inputs_BT[row, start:end].tolist(), start, all_scored=True)
-            nats_BT[row, start:end] = target_nats(logits_KV, targets_BT[row, start:end])
-        idle.put(network)
+        try:
+            _score_row(network, inputs_BT[row], targets_BT[row], nats_BT[row])
+        finally:
+            idle.put(network)
 
-    with ThreadPoolExecutor(len(networks)) as pool:
+    pool = ThreadPoolExecutor(len(networks))
+    try:
         list(pool.map(score, range(len(inputs_BT))))
+    finally:  # whoever is interrupted waits for the windows that are being read, and for no more
+        pool.shutdown(cancel_futures=True)
     return nats_BT
+
+
+def _score_row(
+    network: CachedNetwork,
+    inputs_T: NDArray[np.integer],
+    targets_T: NDArray[np.integer],
+    nats_T: NDArray[np.float64],
+) -> None:
+    """Fill in -ln p of the targets of one window that are not ignored."""
+    count = int((targets_T != IGNORED_LABEL).sum())
+    for start in range(0, count, _TOKENS_AT_ONCE):
+        end = min(start + _TOKENS_AT_ONCE, count)
+        logits_KV = network.extend(inputs_T[start:end].tolist(), start, all_scored=True)
+        nats_T[start:end] = target_nats(logits_KV, targets_T[start:end])
 
 
 def target_nats(logits_KV: NDArray[np.float32], targets_K: NDArray[np.integer]) -> NDArray[np.float64]:
