@@ -85,22 +85,13 @@ def generate(
     engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
     language_model = load(model, **engine)
     options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": min_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "typical_p": typical_p,
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-        "logit_bias": biases_of(logit_bias or (), language_model.tokenizer),
-        "ignore_eos": ignore_eos,
-        "stop": stop or (),
-        "seed": seed,
+        "max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "temperature": temperature,
+        "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p,
+        "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty, "logit_bias": biases_of(logit_bias or (), language_model.tokenizer),
+        "ignore_eos": ignore_eos, "stop": stop or (), "seed": seed,
         "draft": drafting_of(draft, draft_method, draft_tokens, **engine),
-    }
+    }  # fmt: skip
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
     if stats:
