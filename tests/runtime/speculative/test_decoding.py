@@ -140,33 +140,42 @@ def letters(tokenizer, text: str) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("length", [1, 2, 3])
-@pytest.mark.parametrize("sampling", SETTINGS.values(), ids=SETTINGS.keys())
-def test_the_first_tokens_have_the_exact_distribution(vocabularies, monkeypatch, method, length, sampling):
-    """Every way in which the draws of the algorithm can come out is run: no statistics are needed."""
-    tokenizer = vocabularies["bpe"]
-    draft_tokenizer = vocabularies["bpe" if method == "tokens" else "other bpe"]
-    allowed = [*letters(tokenizer, "abc"), tokenizer.eos_token_id]
-    target = TableNetwork(tokenizer.vocab_size, allowed=allowed, spread=1)
+def compare_exactly(target_tokenizer, draft_tokenizer, method: str, length: int, sampling: Sampling) -> None:
+    """Compare the first two tokens' distribution with the target's, by running every way the draws can come out."""
+    allowed = [*letters(target_tokenizer, "abc"), target_tokenizer.eos_token_id]
+    vocab_size = target_tokenizer.vocab_size
+    target = TableNetwork(vocab_size, allowed=allowed, spread=1)
     draft_allowed = [*letters(draft_tokenizer, "bcd"), draft_tokenizer.eos_token_id]
     draft_network = TableNetwork(draft_tokenizer.vocab_size, seed=1, allowed=draft_allowed, spread=1)
-    prompt_ids = letters(tokenizer, "abcabab")
-    patch_draws(monkeypatch)
+    prompt_ids = letters(target_tokenizer, "abcabab")
 
     def program(chance: Any) -> tuple[int, ...]:
-        draft = draft_of(method, draft_network.fresh(), draft_tokenizer, tokenizer, sampling, tokenizer.vocab_size)
-        made = speculated(
-            target.fresh(), tokenizer, draft, prompt_ids, sampling, count=4, generator=chance, length=length, take=2
-        )
-        return tuple(made)
+        draft = draft_of(method, draft_network.fresh(), draft_tokenizer, target_tokenizer, sampling, vocab_size)
+        options = {"count": 4, "generator": chance, "length": length, "take": 2}
+        return tuple(speculated(target.fresh(), target_tokenizer, draft, prompt_ids, sampling, **options))
 
     found = outcomes(program)
-    expected = exact_outcomes(target, tokenizer, prompt_ids, sampling, 2)
+    expected = exact_outcomes(target, target_tokenizer, prompt_ids, sampling, 2)
     assert sum(expected.values()) == pytest.approx(1)
     assert {key: value for key, value in found.items() if value > 1e-12}.keys() == expected.keys()
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, abs=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("sampling", SETTINGS.values(), ids=SETTINGS.keys())
+def test_the_first_tokens_have_the_exact_distribution(vocabularies, monkeypatch, method, length, sampling):
+    patch_draws(monkeypatch)
+    draft_tokenizer = vocabularies["bpe" if method == "tokens" else "other bpe"]
+    compare_exactly(vocabularies["bpe"], draft_tokenizer, method, length, sampling)
+
+
+@pytest.mark.parametrize("method", ["intersection", "text"])
+@pytest.mark.parametrize(("target", "draft"), [("bpe", "tokenmonster"), ("tokenmonster", "bpe")])
+def test_it_is_exact_between_the_families_too(vocabularies, monkeypatch, method, target, draft):
+    patch_draws(monkeypatch)
+    compare_exactly(vocabularies[target], vocabularies[draft], method, 2, PENALIZED)
 
 
 @pytest.mark.parametrize("method", METHODS)
