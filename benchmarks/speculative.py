@@ -105,7 +105,10 @@ def their_ways(
             ways[name] = way(assistant_model=opened(path))
         else:
             their_tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-            ways[name] = way(assistant_model=opened(path), tokenizer=tokenizer, assistant_tokenizer=their_tokenizer)
+            assistant = opened(path)
+            if assistant.config.vocab_size == model.config.vocab_size:  # taken there for the same vocabulary
+                assistant.resize_token_embeddings(model.config.vocab_size + 64, mean_resizing=False)
+            ways[name] = way(assistant_model=assistant, tokenizer=tokenizer, assistant_tokenizer=their_tokenizer)
     return ways
 
 
@@ -117,6 +120,18 @@ def opened(path: Path) -> Any:
         pad_token_id=model.config.pad_token_id,
     )
     return model.eval()
+
+
+def working(ways: dict[str, Way], prompt: str) -> tuple[dict[str, Way], dict[str, str]]:
+    """Try every way of a peer once; return those that work, and what the others failed with."""
+    works, failures = {}, {}
+    for name, way in ways.items():
+        try:
+            way.run(prompt)
+            works[name] = way
+        except Exception as error:  # whatever a peer's code raises is its result
+            failures[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return works, failures
 
 
 def interleave(ways: dict[str, Way], prompts: list[str], repeats: int) -> None:
@@ -190,6 +205,8 @@ def measure(arguments: argparse.Namespace) -> tuple[list[Claim], dict[str, Any]]
         theirs = their_ways(resolve_model(arguments.target), folders, options, arguments.new_tokens)
         if setting == "sampled" and "text" in theirs:
             theirs["intersection"] = theirs.pop("text")  # this is what its sampling does with two vocabularies
+        theirs, failures = working(theirs, prompts[0])
+        details[f"{setting}, failures of transformers"] = failures
         interleave(
             {**own, **{f"transformers, {name}": way for name, way in theirs.items()}}, prompts, arguments.repeats
         )
@@ -213,6 +230,8 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="print, and record nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     claims, details = measure(arguments)
     for claim in claims:
         beside = "" if claim.peer_value is None else f"  ({claim.peer}: {claim.peer_value})"

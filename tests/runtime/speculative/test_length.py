@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stentor.runtime.speculative.length import (
-    FIRST_STEPS,
-    MAX_STEPS,
-    PLAIN_ROUNDS,
-    TRIAL_ROUNDS,
-    TRIAL_STEPS,
-    DraftLength,
-)
+from stentor.runtime.speculative.length import FIRST_STEPS, LONGEST_PAUSE, MAX_STEPS, TRIAL_STEPS, DraftLength
 
 
 def simulated(
@@ -61,11 +55,13 @@ def test_the_best_length_is_found(rate, step, per_token):
 
 
 def test_a_draft_that_does_not_pay_is_left_alone_but_tried_again():
-    chosen = simulated(DraftLength(), rate=0.1, step=0.9, plain=1.0, per_token=0.5, num_rounds=400)
-    late = chosen[100:]
-    assert set(late) == {0, TRIAL_STEPS}
-    share = TRIAL_ROUNDS / (PLAIN_ROUNDS + TRIAL_ROUNDS)
-    assert sum(map(bool, late)) / len(late) == pytest.approx(share, abs=0.02)
+    chosen = simulated(DraftLength(), rate=0.1, step=0.9, plain=1.0, per_token=0.5, num_rounds=1500)
+    tried = [place for place, num_steps in enumerate(chosen) if num_steps and place > 60]
+    assert {chosen[place] for place in tried} == {TRIAL_STEPS}
+    pauses = [later - place - 1 for place, later in pairwise(tried) if later > place + 1]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert all(later == min(2 * pause, LONGEST_PAUSE) for pause, later in pairwise(pauses))
+    assert len(tried) / len(chosen) < 0.03
 
 
 def test_what_a_draft_reads_of_a_prompt_is_no_measure_of_its_steps():

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 MAX_STEPS = 16
 FIRST_STEPS = 4
-PLAIN_ROUNDS, TRIAL_ROUNDS, TRIAL_STEPS = 24, 3, 2
-"""A draft that does not pay is tried again after so many rounds, for so many: the text may have become easier."""
+TRIAL_ROUNDS, TRIAL_STEPS = 3, 2
+"""A draft that does not pay is tried again now and then, so briefly: the text may have become easier."""
+FIRST_PAUSE, LONGEST_PAUSE = 24, 192
+"""Rounds before the first such trial, and before those that follow vain ones: each pause is twice the last."""
 MEMORY_TOKENS = 64
 MEMORY_PASSES = 16
 PRIOR = (4.0, 1.0)
@@ -39,7 +41,7 @@ class DraftLength:
         self._step_seconds: float | None = None
         self._pass_seconds: dict[int, float] = {}
         self._tokens_per_step = 1.0
-        self._num_unpaid = 0
+        self._num_plain, self._pause = 0, FIRST_PAUSE
         self._is_drafting = self._was_drafting = False
 
     @property
@@ -87,9 +89,17 @@ class DraftLength:
             return FIRST_STEPS
         speeds = self._tokens_per_second()
         best = speeds.index(max(speeds))
-        self._num_unpaid = 0 if best else self._num_unpaid + 1
-        is_trial = self._num_unpaid % (PLAIN_ROUNDS + TRIAL_ROUNDS) >= PLAIN_ROUNDS
-        return TRIAL_STEPS if is_trial else best
+        if best:
+            self._num_plain, self._pause = 0, FIRST_PAUSE
+            return best
+        self._num_plain += 1
+        if self._num_plain <= self._pause:
+            return 0
+        if self._num_plain == self._pause + 1:  # what was seen before the pause counts for less
+            self._num_kept, self._num_rejected = self._num_kept / 4, self._num_rejected / 4
+        if self._num_plain == self._pause + TRIAL_ROUNDS:
+            self._num_plain, self._pause = 0, min(2 * self._pause, LONGEST_PAUSE)
+        return TRIAL_STEPS
 
     def _tokens_per_second(self) -> list[float]:
         """Return the speed to expect of each number of steps, from none to `MAX_STEPS`."""
