@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from stentor.artifacts import write_file
 from stentor.evaluate.baselines import baselines
-from stentor.evaluate.text import evaluate
+from stentor.evaluate.text import encode_documents, evaluate
 from stentor.model.folder import read_model_folder, resolve_model
+from stentor.model.measure import measure
+from stentor.model.scorer import TorchScorer
 
 
 def test_json_holds_the_evaluation_and_the_baselines(cli, world):
@@ -97,3 +101,37 @@ def test_damaged_weights_are_refused(cli, world, tmp_path):
             write_file(tmp_path / path.name, path.read_bytes())
     write_file(tmp_path / "model.safetensors", (folder / "model.safetensors").read_bytes()[:-5])
     cli("evaluate", tmp_path, world.text).fails(3, "model.safetensors is damaged")
+
+
+def test_a_text_is_measured_with_the_base_install_alone(cli, world):
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'gguf', 'huggingface_hub', 'datasets', 'pyarrow', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "from stentor.cli.main import main; main()"
+    )
+    arguments = ["evaluate", str(world.run), str(world.text), "--no-baselines", "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == cli(*arguments).value
+
+
+def test_the_numbers_are_those_of_torch(cli, world):
+    folder = read_model_folder(world.run)
+    tokenizer = folder.require_tokenizer()
+    texts = [json.loads(line)["text"] for line in world.text.read_text().splitlines()]
+    encoded = encode_documents(tokenizer, texts)
+    theirs = measure(
+        TorchScorer(folder.build()), encoded.token_ids, num_bytes=encoded.num_bytes, eos_token_id=tokenizer.eos_token_id
+    )
+    for threads in (1, 3):
+        ours = cli("evaluate", world.run, world.text, "--no-baselines", "--threads", threads, "--json").value
+        assert ours["bits_per_byte"] == pytest.approx(theirs.bits_per_byte, abs=1e-5)
+
+
+def test_rounded_weights_are_measured_on_request(cli, world):
+    exact, rounded = (
+        cli("evaluate", world.run, world.text, "--no-baselines", "--dtype", dtype, "--json").value["bits_per_byte"]
+        for dtype in ("float32", "int8")
+    )
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import os
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import pytest
 
 import stentor
+from stentor.runtime.dtypes import CACHE_DTYPES, DTYPES
 from stentor.runtime.engine import LanguageModel
 from stentor.runtime.sampling import Sampling
 
@@ -173,3 +175,69 @@ def test_a_reader_that_leaves_early_gets_no_traceback(world):
     process.stderr.close()
     process.wait()
     assert err == b""
+
+
+# --- the engine ---
+
+WITHOUT_TORCH = """
+import sys
+absent = ("torch", "transformers", "gguf", "huggingface_hub", "datasets", "pyarrow", "matplotlib")
+for name in absent:
+    sys.modules[name] = None  # importing it raises ImportError
+from stentor.cli.main import main
+main()
+"""
+
+
+def without_torch(*arguments: object) -> str:
+    """Run the command line where the base install is all there is; returns stdout."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_text_is_made_with_the_base_install_alone(world, model):
+    out = without_torch("generate", PROMPT, "--model", world.run, "--max-new-tokens", 9, "--seed", 2)
+    assert out == model.generate(PROMPT, max_new_tokens=9, seed=2) + "\n"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
+def test_options_of_the_engine_reach_it(cli, world, dtype, cache_dtype):
+    options = ["--max-new-tokens", 20, "--dtype", dtype, "--cache-dtype", cache_dtype, "--threads", 2]
+    expected = stentor.load(world.run, dtype=dtype, cache_dtype=cache_dtype).generate(PROMPT, max_new_tokens=20)
+    assert cli("generate", PROMPT, "--model", world.run, *options).out == expected + "\n"
+
+
+def test_defaults_of_the_command_are_those_of_load(cli, world, monkeypatch):
+    seen, signature = {}, inspect.signature(stentor.load)
+    monkeypatch.setattr("stentor.runtime.engine.load", lambda model, **options: seen.update(options) or 1 / 0)
+    cli("generate", PROMPT, "--model", world.run)
+    assert seen == {name: signature.parameters[name].default for name in seen}
+    assert len(seen) == len(signature.parameters) - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dtype", "int3"], "there is no dtype 'int3'"),
+        (["--cache-dtype", "bf16"], "there is no cache_dtype 'bf16'"),
+        (["--threads", 0], "num_threads is 0"),
+        (["--device", "tpu"], "there is no device 'tpu'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "evaluate"])
+def test_what_the_engine_does_not_know_is_refused(cli, world, command, options, said):
+    arguments = [PROMPT, "--model", world.run] if command == "generate" else [world.run, world.text]
+    cli(command, *arguments, *options).fails(3, said, "fix: ")
+
+
+def test_ctrl_c_in_the_middle_leaves_the_text_so_far(cli, world, monkeypatch):
+    def pieces(self, prompt, **options):
+        yield "so f"
+        yield "ar"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "stream", pieces)
+    outcome = cli("generate", PROMPT, "--model", world.run)
+    assert (outcome.code, outcome.out) == (130, "so far")
+    assert "Traceback" not in outcome.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from stentor.artifacts import write_file
@@ -43,13 +45,11 @@ class Clock:
 
     def __init__(self, milliseconds: list[float], max_threads: int) -> None:
         self.milliseconds, self.max_threads, self.tried = milliseconds, max_threads, []
-        self.config = type("Config", (), {"max_position_embeddings": 100})
+        self.config = SimpleNamespace(max_position_embeddings=100)
 
     def fresh(self, *, num_threads):
         self.tried.append(num_threads)
-        twin = type("Twin", (), {})()
-        twin.extend = lambda ids, position: self.advance(num_threads, position)
-        return twin
+        return SimpleNamespace(config=self.config, extend=lambda ids, position: self.advance(num_threads, position))
 
     def advance(self, num_threads: int, position: int) -> None:
         stalled = 90 if position == 5 else 1  # once the system gave the core to somebody else

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import threading
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from stentor.model.folder import write_model_folder
 from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.names import to_hugging_face
+from stentor.runtime import engine
 from stentor.runtime.continuation import GenerationStats
 from stentor.runtime.engine import LanguageModel, load
 from stentor.runtime.torch_network import TorchNetwork
@@ -297,3 +301,66 @@ def test_a_bias_decides(model):
 def test_what_cannot_be_done_is_refused(model, options, said):
     with pytest.raises(UserError, match=said):
         model.complete(PROMPT, **options)
+
+
+def test_more_continuations_than_are_made_together(tiny_config, network, tiny_tokenizer, monkeypatch):
+    model = LanguageModel(on_cpu(network), tiny_tokenizer)
+    options: dict[str, Any] = {"max_new_tokens": 5, **ANYTHING_GOES}
+    whole = [completion.text for completion in model.complete(PROMPT, n=7, **options)]
+    monkeypatch.setattr(engine, "MADE_TOGETHER", 3)
+    assert [completion.text for completion in model.complete(PROMPT, n=7, **options)] == whole
+
+
+def test_a_prompt_is_read_once_for_all_continuations(tiny_config, tiny_tokenizer):
+    class Counting(Parrot):
+        num_read, steps = 0, []
+
+        def extend(self, token_ids, start, **options):
+            self.num_read += len(token_ids)
+            return super().extend(token_ids, start, **options)
+
+        def extend_each(self, token_ids, positions, sequences):
+            self.steps.append((positions, sequences))
+            return super().extend_each(token_ids, positions, sequences)
+
+    network, num_prompt_tokens = Counting(tiny_config, 7), len(tiny_tokenizer.encode(PROMPT))
+    LanguageModel(network, tiny_tokenizer).complete(PROMPT, n=4, max_new_tokens=3)
+    assert network.num_read == num_prompt_tokens
+    assert network.steps == [([num_prompt_tokens + step] * 4, [0, 1, 2, 3]) for step in range(2)]
+
+
+def test_texts_may_be_made_in_turns(model):
+    """Each text has a cache of its own, so one that is read now and then is not disturbed by others."""
+    alone = [list(model.stream(prompt, seed=5, max_new_tokens=12)) for prompt in (PROMPT, "When it")]
+    first, second = (model.stream(prompt, seed=5, max_new_tokens=12) for prompt in (PROMPT, "When it"))
+    turns = list(zip_longest(first, second))
+    assert [piece for piece, _ in turns if piece] == alone[0]
+    assert [piece for _, piece in turns if piece] == alone[1]
+
+
+def test_a_text_left_in_the_middle_leaves_no_thread(network, tiny_tokenizer):
+    model, before = LanguageModel(on_cpu(network, num_threads=2), tiny_tokenizer), set(threading.enumerate())
+    pieces = model.stream(PROMPT, ignore_eos=True)
+    next(pieces)
+    workers = set(threading.enumerate()) - before
+    del pieces
+    gc.collect()
+    assert workers
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_stop_string_across_the_borders_of_tokens(tiny_config, tiny_tokenizer):
+    """The text is `aaaa...`, a token each; the stop string begins within one token and ends within another."""
+    (token_id,) = tiny_tokenizer.encode("a")
+    model = LanguageModel(Parrot(tiny_config, token_id), tiny_tokenizer)
+    stats = GenerationStats()
+    assert "".join(model.stream("b", stop=["aaa"], stats=stats, repetition_penalty=1)) == ""
+    assert (stats.num_new_tokens, stats.finish_reason) == (3, "stop")
+
+
+def test_bytes_of_a_broken_character_are_shown_when_nothing_can_mend_it(tiny_config, tiny_tokenizer):
+    """The first byte of an emoji: nothing is shown until another byte, or the end, says that it stays alone."""
+    lead = next(i for i in range(tiny_tokenizer.vocab_size) if tiny_tokenizer.token_bytes(i) == b"\xf0")
+    model = LanguageModel(Parrot(tiny_config, lead), tiny_tokenizer)
+    assert list(model.stream("b", max_new_tokens=1, repetition_penalty=1)) == ["\N{REPLACEMENT CHARACTER}"]
+    assert model.generate("b", max_new_tokens=3, repetition_penalty=1) == "\N{REPLACEMENT CHARACTER}" * 3

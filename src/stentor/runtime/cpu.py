@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stentor.model.config import ModelConfig
 from stentor.runtime.cache import KeysAndValues, capacity_of
+from stentor.runtime.kernels.attention_tiles import TOKENS
 from stentor.runtime.kernels.products import HEAD
 from stentor.runtime.kernels.records import Network, Room, Tokens
 from stentor.runtime.kernels.step import run_pass, serve
@@ -171,7 +172,7 @@ class _SharedRoom:
             "made": MAX_TOKENS * strides["made_stride"],
             "inner": MAX_TOKENS * strides["inner_stride"],
             "scratch": max(2 * capacity, HEAD + network.head_dim),
-            "scores": 4 * capacity,
+            "scores": 4 * TOKENS * capacity,
         }
         arrays = {name: np.zeros(size, dtype=np.uint8) for name, size in sizes.items()}
         addresses = {name: array.ctypes.data for name, array in arrays.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stentor.runtime.speculative.length import FIRST_STEPS, LONGEST_PAUSE, MAX_STEPS, TRIAL_STEPS, DraftLength
+from stentor.runtime.speculative.length import FIRST_STEPS, LONGEST_PAUSE, MAX_STEPS, DraftLength
 
 
 def simulated(
@@ -57,7 +57,7 @@ def test_the_best_length_is_found(rate, step, per_token):
 def test_a_draft_that_does_not_pay_is_left_alone_but_tried_again():
     chosen = simulated(DraftLength(), rate=0.1, step=0.9, plain=1.0, per_token=0.5, num_rounds=1500)
     tried = [place for place, num_steps in enumerate(chosen) if num_steps and place > 60]
-    assert {chosen[place] for place in tried} == {TRIAL_STEPS}
+    assert {chosen[place] for place in tried} == {FIRST_STEPS}
     pauses = [later - place - 1 for place, later in pairwise(tried) if later > place + 1]
     assert pauses[-1] == LONGEST_PAUSE
     assert all(later == min(2 * pause, LONGEST_PAUSE) for pause, later in pairwise(pauses))
@@ -86,7 +86,7 @@ def test_what_a_draft_reads_of_a_prompt_is_no_measure_of_its_steps():
 def test_a_draft_that_was_slow_for_a_while_is_taken_up_again():
     length = DraftLength()
     costs: dict[str, Any] = {"rate": 0.9, "plain": 1.0, "per_token": 0.01}
-    assert set(simulated(length, **costs, step=5.0, num_rounds=200)[150:]) == {0, TRIAL_STEPS}
+    assert set(simulated(length, **costs, step=5.0, num_rounds=200)[150:]) == {0, FIRST_STEPS}
     assert np.median(simulated(length, **costs, step=0.05, num_rounds=400)[300:]) >= 8
 
 

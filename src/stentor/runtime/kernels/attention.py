@@ -38,7 +38,7 @@ from stentor.runtime.kernels.vector import (
 )
 
 CHUNK = 16
-_LOWEST = np.float32(-1e30)
+LOWEST = np.float32(-1e30)
 _ONE = np.float32(1)
 _SIGNS = np.int32(-2_139_062_144)
 """The highest bit of four bytes: what turns bytes from -128 to 127 into those from 0 to 255, 128 higher."""
@@ -114,14 +114,14 @@ def attend_bytes(
     """
     quantize(queries, head_dim, data, _ONE)
     start, by = ints(np.int32(-128) * load_int(data + 4)), floats(load_float(data))
-    top, num_chunks = floats(_LOWEST), (length + CHUNK - 1) // CHUNK
+    top, num_chunks = floats(LOWEST), (length + CHUNK - 1) // CHUNK
     for chunk in range(num_chunks):
         a, x = start, data + HEAD
         for _ in range(0, head_dim, 4):
             a = dot(a, load_bytes(keys), spread_bytes(x))
             keys, x = keys + 64, x + 4
         scored = to_floats(a) * (load_floats(key_scales + 64 * chunk) * by)
-        scored = first_lanes(length - chunk * CHUNK, scored, floats(_LOWEST))
+        scored = first_lanes(length - chunk * CHUNK, scored, floats(LOWEST))
         store_floats(scores + 64 * chunk, scored)
         top = maximum(scored, top)
     summed, step = _weigh(scores, value_scales, num_chunks, largest(top))
@@ -168,8 +168,8 @@ def attend_floats(queries: Int, head_dim: Int, length: Int, keys: Int, values: I
             a = multiply_add(load_floats(place + 64 * dim), floats(load_float(queries + 4 * dim)), a)
         store_floats(scores + 64 * chunk, a)
     last = scores + 64 * (num_chunks - 1)
-    store_floats(last, first_lanes(length - CHUNK * (num_chunks - 1), load_floats(last), floats(_LOWEST)))
-    top = floats(_LOWEST)
+    store_floats(last, first_lanes(length - CHUNK * (num_chunks - 1), load_floats(last), floats(LOWEST)))
+    top = floats(LOWEST)
     for chunk in range(num_chunks):
         top = maximum(load_floats(scores + 64 * chunk), top)
     highest, summed = floats(largest(top)), floats(np.float32(0))

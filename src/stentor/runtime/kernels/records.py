@@ -90,7 +90,7 @@ class Room(NamedTuple):
         made: what products give; a thread's own.
         inner: activations within a part; a thread's own.
         scratch: room for attention's bytes; a thread's own.
-        scores: float32 [positions]; a thread's own.
+        scores: float32 [4, positions]; a thread's own.
         partial: float32 [2, P, K, D], of all threads.
         logits: float32 [K, V], of all threads.
         arrivals: see `threads`.

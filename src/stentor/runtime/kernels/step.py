@@ -21,6 +21,7 @@ from stentor.runtime.kernels.attention import (
     store_value_bytes,
     store_value_floats,
 )
+from stentor.runtime.kernels.attention_tiles import TOKENS, attend_four
 from stentor.runtime.kernels.products import HEAD, quantize, sum_of_squares
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
@@ -195,10 +196,17 @@ def _attention(network: Network, cache: Cache, room: Room, tokens: Tokens, layer
     )  # fmt: skip
     for token in range(tokens.num_tokens):
         _keep(network, cache, room, tokens, layer, part, token)
+    for token in range(0, tokens.num_tokens, TOKENS):
+        behind = min(token + TOKENS, tokens.num_tokens)
+        if not network.has_byte_cache and _follow_one_another(tokens, token):
+            for head in range(num_heads):
+                _attend_four(network, cache, room, tokens, layer, part, token, head)
+            behind = token
+        for alone in range(token, behind):
+            for head in range(num_heads):
+                _attend(network, cache, room, tokens, layer, part, alone, head)
     for token in range(tokens.num_tokens):
         out = room.made + room.made_stride * token
-        for head in range(num_heads):
-            _attend(network, cache, room, tokens, layer, part, token, head)
         _give(network, out, columns, room.inner + room.inner_stride * token, _ONE)
     _multiply(
         network, _places(network, layer, part, OUT), network.hidden_size, columns, room.inner, room.inner_stride,
@@ -254,6 +262,33 @@ def _turn(network: Network, vector: Int, gains: Int, position: Int, factor: Floa
         cosine, sine = load_floats(cosines + place), load_floats(cosines + half + place)
         store_floats(vector + place, multiply_add(b * sine, minus, a * cosine * by))
         store_floats(vector + half + place, multiply_add(a * sine, by, b * cosine * by))
+
+
+@inlined
+def _follow_one_another(tokens: Tokens, token: Int) -> bool:
+    """Whether this token and the next three are of one sequence, in its order."""
+    if token + TOKENS > tokens.num_tokens:
+        return False
+    for next_one in range(token + 1, token + TOKENS):
+        if load_long(tokens.sequences + 8 * next_one) != load_long(tokens.sequences + 8 * token):
+            return False
+        if load_long(tokens.positions + 8 * next_one) != load_long(tokens.positions + 8 * token) + next_one - token:
+            return False
+    return True
+
+
+@inlined
+def _attend_four(
+    network: Network, cache: Cache, room: Room, tokens: Tokens, layer: Int, part: Int, token: Int, head: Int
+) -> None:
+    """Replace the queries of four tokens by what they attend to."""
+    key_head = head // (network.num_heads // network.num_key_heads)
+    place = _head_place(network, load_long(tokens.sequences + 8 * token), layer, part, key_head)
+    query = room.made + room.made_stride * token + 4 * network.head_dim * head
+    attend_four(
+        query, room.made_stride, network.head_dim, load_long(tokens.positions + 8 * token) + 1, cache.capacity,
+        cache.keys + cache.head_bytes * place, cache.values + cache.head_bytes * place, room.scores,
+    )  # fmt: skip
 
 
 @inlined

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 MAX_STEPS = 16
 FIRST_STEPS = 4
-TRIAL_ROUNDS, TRIAL_STEPS = 3, 2
-"""A draft that does not pay is tried again now and then, so briefly: the text may have become easier."""
 FIRST_PAUSE, LONGEST_PAUSE = 24, 192
-"""Rounds before the first such trial, and before those that follow vain ones: each pause is twice the last."""
+"""Rounds until a draft that did not pay is tried again, for the text may become easier; each time twice as many."""
 MEMORY_TOKENS = 64
 MEMORY_PASSES = 16
 PRIOR = (4.0, 1.0)
@@ -95,11 +93,10 @@ class DraftLength:
         self._num_plain += 1
         if self._num_plain <= self._pause:
             return 0
-        if self._num_plain == self._pause + 1:  # what was seen before the pause counts for less
-            self._num_kept, self._num_rejected = self._num_kept / 4, self._num_rejected / 4
-        if self._num_plain == self._pause + TRIAL_ROUNDS:
-            self._num_plain, self._pause = 0, min(2 * self._pause, LONGEST_PAUSE)
-        return TRIAL_STEPS
+        self._num_plain, self._pause = 0, min(2 * self._pause, LONGEST_PAUSE)
+        # What was seen before the pause counts for less, and steps are timed anew.
+        self._num_kept, self._num_rejected, self._step_seconds = self._num_kept / 4, self._num_rejected / 4, None
+        return FIRST_STEPS
 
     def _tokens_per_second(self) -> list[float]:
         """Return the speed to expect of each number of steps, from none to `MAX_STEPS`."""
