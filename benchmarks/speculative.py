@@ -24,10 +24,11 @@ import stentor
 import stentor.hf
 from stentor.model.locate import resolve_model
 from stentor.runtime.engine import LanguageModel
+from stentor.runtime.sampling import Sampling
 from stentor.runtime.speculative.decoding import DraftStats
 from stentor.runtime.speculative.drafting import Drafting
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0},
     "sampled": {"temperature": 0.9, "top_p": 0.65, "repetition_penalty": 1.15},
 }
@@ -54,7 +55,7 @@ class Way:
 
 
 def own_ways(
-    target: LanguageModel, pairs: dict[str, tuple[Any, str]], settings: dict[str, float], num_tokens: int
+    target: LanguageModel, pairs: dict[str, tuple[Any, str]], settings: dict[str, Any], num_tokens: int
 ) -> dict[str, Way]:
     """Return our way without a draft, and one for each draft and method."""
 
@@ -66,7 +67,9 @@ def own_ways(
                 add(made.draft, completion.stats.draft)
             return completion.token_ids
 
-        made = Way(run, None if drafting is None else DraftStats(*drafting.choose(target.tokenizer)))
+        made = Way(
+            run, None if drafting is None else DraftStats(*drafting.choose(target.tokenizer, Sampling(**settings)))
+        )
         return made
 
     drafted = {name: way(Drafting(draft, method=method)) for name, (draft, method) in pairs.items()}

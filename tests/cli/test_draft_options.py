@@ -48,7 +48,7 @@ def test_a_draft_of_transformers_with_another_vocabulary(cli, world, model, othe
     assert outcome.out == model.generate(PROMPT, temperature=0, max_new_tokens=20) + "\n"
     assert "draft by " in outcome.err
     if method == "auto":
-        assert "(the draft's vocabulary has " in outcome.err
+        assert "(the model knows " in outcome.err
 
 
 def test_a_target_of_transformers(cli, other):
@@ -93,7 +93,7 @@ def test_what_cannot_be_done_is_refused(cli, world, monkeypatch, options, code, 
 
 def test_tokens_of_another_vocabulary_are_refused(cli, world, other):
     draft = ["--draft", f"transformers:{other}", "--draft-method", "tokens"]
-    said = "the method tokens needs one vocabulary: the draft's vocabulary has "
+    said = "the method tokens needs one vocabulary: the model knows "
     cli("generate", PROMPT, "--model", world.run, *draft).fails(3, said)
 
 

@@ -45,7 +45,11 @@ def drafting_of(draft: str | None, method: str, num_tokens: int | None, **engine
         if method != "auto" or num_tokens is not None:
             raise UsageError("there are settings for a draft, and no draft", fix="name one with --draft")
         return None
-    return Drafting(draft if draft == LOOKUP else load(draft, **engine), method=method, num_tokens=num_tokens)
+    if draft == LOOKUP:
+        return Drafting(draft, method=method, num_tokens=num_tokens)
+    # On one thread: a draft is small, and its threads would look for work while the model's have it.
+    engine = {**engine, "num_threads": engine.get("num_threads") or 1}
+    return Drafting(load(draft, **engine), method=method, num_tokens=num_tokens)
 
 
 def draft_line(stats: DraftStats) -> str:

@@ -211,7 +211,7 @@ class LanguageModel:
 
     def _drafted_steps(self, request: Request, made: Continuation, drafting: Drafting) -> Iterator[str]:
         """Yield what is certain of one text, token by token, until it has ended; the draft is refused before."""
-        stats = made.stats.draft = DraftStats(*drafting.choose(self.tokenizer))
+        stats = made.stats.draft = DraftStats(*drafting.choose(self.tokenizer, request.settings))
 
         def steps() -> Iterator[str]:
             made.begin()

@@ -13,6 +13,7 @@ from networks import Parrot, on_cpu, random_llama
 from stentor.errors import UserError
 from stentor.runtime.continuation import GenerationStats
 from stentor.runtime.engine import LanguageModel
+from stentor.runtime.sampling import Sampling
 from stentor.runtime.speculative.drafting import Drafting
 from stentor.runtime.speculative.vocabularies import shared_tokens
 from stentor.runtime.transformers_network import TransformersNetwork
@@ -191,31 +192,40 @@ def test_predictions_that_are_no_numbers_are_refused(model, config, tiny_tokeniz
 # --- the choice ---
 
 
-def test_the_method_is_chosen_by_what_is_shared(drafts, tiny_tokenizer, other_tokenizer, tiny_tokenmonster):
-    assert Drafting(drafts["smaller"]).choose(tiny_tokenizer) == (
-        "tokens",
-        "draft and model have the same vocabulary",
-    )
-    num_shared = shared_tokens(tiny_tokenizer, other_tokenizer).num_tokens
-    assert num_shared >= 160
-    assert Drafting(drafts["other bpe"]).choose(tiny_tokenizer) == (
-        "intersection",
-        f"the draft's vocabulary has {num_shared} of the model's 320 tokens",
-    )
-    assert Drafting(drafts["lookup"]).choose(tiny_tokenizer).method == "lookup"
-    assert Drafting(drafts["other bpe"], method="text").choose(tiny_tokenizer) == ("text", "asked for")
+DRAWN, GREEDY = Sampling(), Sampling(temperature=0)
 
 
-def test_few_shared_tokens_make_it_text(config, tiny_tokenizer):
-    letters = np.random.default_rng(0).integers(ord("A"), ord("Z"), 20_000)
-    upper = train_bpe(["".join(map(chr, row)) for row in letters.reshape(-1, 10)], vocab_size=700)
-    network = Parrot(dataclasses.replace(config, vocab_size=704), 5)
-    choice = Drafting(LanguageModel(Parrot(config, 5), tiny_tokenizer)).choose(upper)
-    assert choice.method == "text"
-    assert choice.reason.endswith("of the model's 700 tokens")
-    target = LanguageModel(network, upper)
-    draft = LanguageModel(Parrot(config, 5), tiny_tokenizer)
-    assert target.generate("THE", draft=draft, temperature=0) == target.generate("THE", temperature=0)
+def test_one_vocabulary_is_drafted_by_tokens(drafts, tiny_tokenizer):
+    for settings in (DRAWN, GREEDY):
+        choice = Drafting(drafts["smaller"]).choose(tiny_tokenizer, settings)
+        assert choice == ("tokens", "draft and model have the same vocabulary")
+        assert Drafting(drafts["lookup"]).choose(tiny_tokenizer, settings).method == "lookup"
+
+
+@pytest.mark.parametrize("name", ["other bpe", "tokenmonster"])
+def test_of_two_vocabularies_what_is_shared_is_drawn_by(drafts, tiny_tokenizer, name):
+    draft = drafts[name].tokenizer
+    num_shared = shared_tokens(tiny_tokenizer, draft).num_tokens
+    said = f"the model knows {num_shared} of the draft's {draft.vocab_size} tokens"
+    assert Drafting(drafts[name]).choose(tiny_tokenizer, DRAWN) == ("intersection", said)
+    assert Drafting(drafts[name], method="text").choose(tiny_tokenizer, DRAWN) == ("text", "asked for")
+    assert Drafting(drafts[name], method="intersection").choose(tiny_tokenizer, GREEDY) == ("intersection", "asked for")
+
+
+def test_at_temperature_0_the_text_is_guessed_unless_nearly_all_is_shared(config, tiny_tokenizer, prose_documents):
+    """A vocabulary that has learnt less from the same texts is a part of the other."""
+    fewer = train_bpe(prose_documents(120), vocab_size=290)
+    more = train_bpe(prose_documents(120), vocab_size=440)
+    for draft, method in ((fewer, "intersection"), (more, "text")):
+        drafting = Drafting(LanguageModel(Parrot(dataclasses.replace(config, vocab_size=448), 5), draft))
+        assert drafting.choose(tiny_tokenizer, GREEDY).method == method
+        assert drafting.choose(tiny_tokenizer, DRAWN).method == "intersection"
+        target = LanguageModel(Parrot(config, 5), tiny_tokenizer)
+        stats = GenerationStats()
+        text = "".join(target.stream("The", draft=drafting, temperature=0, stats=stats))
+        assert text == target.generate("The", temperature=0)
+        assert stats.draft is not None
+        assert stats.draft.method == method
 
 
 @pytest.mark.parametrize(
@@ -234,7 +244,7 @@ def test_what_does_not_go_together_is_refused(drafts, draft, options, said):
 
 
 def test_refusals_come_before_the_first_piece(model, drafts):
-    with pytest.raises(UserError, match="the method tokens needs one vocabulary: the draft's vocabulary has"):
+    with pytest.raises(UserError, match="the method tokens needs one vocabulary: the model knows"):
         model.stream(PROMPT, draft=Drafting(drafts["other bpe"], method="tokens"))
     with pytest.raises(UserError, match="the draft is 'runs/tiny'"):
         model.stream(PROMPT, draft="runs/tiny")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LOOKUP = "lookup"
 METHODS = ("auto", "tokens", "intersection", "text", LOOKUP)
-ENOUGH_SHARED = 0.5
-"""Of the target's tokens; with fewer the draft would too often have no word for what the target says."""
+NEARLY_ALL = 0.9
+"""Of the draft's tokens: the target must know so many of them for its likeliest one to be among these."""
 
 
 class Choice(NamedTuple):
@@ -61,8 +61,11 @@ class Drafting:
         self._draft, self._method = draft, method
         self.length = DraftLength(num_tokens)
 
-    def choose(self, target: Tokenizer) -> Choice:
-        """Return the method for a target with this vocabulary.
+    def choose(self, target: Tokenizer, settings: Sampling) -> Choice:
+        """Return the method for a target with this vocabulary and texts with these settings.
+
+        With two vocabularies `auto` takes what kept more guesses of small models, `docs/decisions/0010` says of which:
+        the intersection wherever tokens are drawn; at temperature 0 the text, unless nearly all tokens are shared.
 
         Raises:
             UserError: `tokens` was asked for, and the vocabularies differ.
@@ -75,17 +78,18 @@ class Drafting:
                 return Choice("tokens", "draft and model have the same vocabulary")
         elif self._method in ("auto", "tokens"):
             num_shared = shared_tokens(target, draft).num_tokens
-            shared = f"the draft's vocabulary has {num_shared} of the model's {target.vocab_size} tokens"
+            shared = f"the model knows {num_shared} of the draft's {draft.vocab_size} tokens"
             if self._method == "tokens":
                 raise UserError(f"the method tokens needs one vocabulary: {shared}", fix="use intersection or text")
-            return Choice("intersection" if num_shared >= ENOUGH_SHARED * target.vocab_size else "text", shared)
+            is_drawn = settings.temperature > 0 or num_shared >= NEARLY_ALL * draft.vocab_size
+            return Choice("intersection" if is_drawn else "text", shared)
         return Choice(self._method, "asked for")
 
     def begin(self, target: LanguageModel, settings: Sampling) -> Draft:
         """Return a draft of one text."""
         if isinstance(self._draft, str):
             return LookupDraft()
-        method, _ = self.choose(target.tokenizer)
+        method, _ = self.choose(target.tokenizer, settings)
         network, tokenizer = self._draft.network.fresh(), self._draft.tokenizer
         if method == "text":
             return TextDraft(network, tokenizer, target.tokenizer, sampling=settings)
