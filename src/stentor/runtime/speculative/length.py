@@ -85,13 +85,13 @@ class DraftLength:
             return 0  # what a plain step takes must be known
         if self._step_seconds is None or len(self._pass_seconds) < 2:
             return FIRST_STEPS
-        speeds = self._tokens_per_second()
-        best = speeds.index(max(speeds))
-        if best:
-            self._num_plain, self._pause = 0, FIRST_PAUSE
-            return best
-        self._num_plain += 1
-        if self._num_plain <= self._pause:
+        if self._num_plain == 0:
+            speeds = self._tokens_per_second()
+            if best := speeds.index(max(speeds)):
+                self._pause = FIRST_PAUSE
+                return best
+        if self._num_plain < self._pause:
+            self._num_plain += 1
             return 0
         self._num_plain, self._pause = 0, min(2 * self._pause, LONGEST_PAUSE)
         # What was seen before the pause counts for less, and steps are timed anew.
