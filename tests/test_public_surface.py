@@ -81,7 +81,9 @@ def test_an_unknown_name_is_an_attribute_error():
         ("import stentor; stentor.Tokenizer", {"torch", "transformers", "datasets"}),
         ("import stentor.prepare", {"torch", "transformers", "datasets", "matplotlib", "pyarrow"}),
         ("import stentor.train.loop", {"transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
-        ("import stentor.runtime.engine", {"transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
+        ("import stentor; stentor.load", {"torch", "transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
+        ("import stentor.evaluate.text", {"torch", "transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
+        ("import stentor.cli.main", {"torch", "numba", "numpy", "tokenizers", "transformers"}),
     ],
 )
 def test_importing_loads_no_more_than_it_needs(statement, absent):

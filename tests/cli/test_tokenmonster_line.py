@@ -143,4 +143,4 @@ def test_a_published_vocabulary_from_text_to_generation(cli, new_world, shared, 
     assert generated["completions"][0]["num_prompt_tokens"] == len(tokenizer.encode("The HISTORY of"))
     report = cli("export", new_world.run, tmp_path / "m.gguf", "--to", "gguf", "--compare", held_out, "--json").value
     assert 0.5 < report["mapped_tokenizer"]["raw"]["similarity"] < report["mapped_tokenizer"]["prepared"]["similarity"]
-    assert evaluate(folder, ["The people"]).num_bytes == 10
+    assert evaluate(new_world.run, ["The people"]).num_bytes == 10

@@ -14,7 +14,6 @@ from stentor.evaluate.text import evaluate
 from stentor.export import mapped
 from stentor.export.mapped import measure_mapping, prepared, sample_pieces, similarity
 from stentor.export.source import read_source
-from stentor.model.folder import read_model_folder
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 TEXT = "The people of THIS world have not been here. " * 60 + "caf\u00e9 \U0001f600\n"
@@ -38,7 +37,7 @@ def test_a_mapping_that_is_the_tokenizer_itself_costs_nothing(monster_models, sa
     assert cost.raw.bits_per_byte == cost.bits_per_byte
     assert cost.num_bytes == len(TEXT.encode())
     assert cost.num_strings == 300
-    expected = evaluate(read_model_folder(monster_models["llama"]), sample_pieces(sample))
+    expected = evaluate(monster_models["llama"], sample_pieces(sample))
     assert cost.bits_per_byte == pytest.approx(expected.bits_per_byte, abs=1e-3)
 
 
