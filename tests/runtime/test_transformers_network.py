@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from stentor.errors import UserError
+from stentor.runtime.engine import load
 from stentor.runtime.transformers_network import TransformersNetwork, open_transformers
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16}
@@ -139,3 +140,38 @@ def test_a_context_that_is_nowhere_stated_is_long(model):
         forward = model.forward
 
     assert TransformersNetwork(Silent()).config.max_position_embeddings > 10**5  # pyright: ignore[reportArgumentType]
+
+
+# --- with its tokenizer ---
+
+
+def folder_of(path, tokenizer, vocab_size: int):
+    """Write a model and a tokenizer, and return the name that opens both through transformers."""
+    sizes = transformers.GPT2Config(
+        vocab_size=vocab_size, n_embd=16, n_layer=1, n_head=2, n_positions=40, bos_token_id=1, eos_token_id=0
+    )
+    torch.manual_seed(1)
+    transformers.GPT2LMHeadModel(sizes).save_pretrained(path)
+    for name, data in tokenizer.files().items():
+        (path / name).write_bytes(data)
+    return f"transformers:{path}"
+
+
+def test_a_model_writes_what_transformers_itself_writes(tiny_tokenizer, tmp_path):
+    name = folder_of(tmp_path, tiny_tokenizer, 320)
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([tiny_tokenizer.encode("The people who")])
+    with torch.no_grad():
+        made = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    ours = load(name)
+    expected = tiny_tokenizer.decode(made[0, ids.shape[1] :].tolist())
+    assert ours.generate("The people who", max_new_tokens=12, temperature=0, repetition_penalty=1) == expected
+    texts = [completion.text for completion in ours.complete("The people who", n=3, max_new_tokens=8)]
+    assert len(set(texts)) == 3
+    assert texts[0] == ours.generate("The people who", max_new_tokens=8)
+    assert len(ours.score("The people who were").log_probs) == len(tiny_tokenizer.encode("The people who were"))
+
+
+def test_a_tokenizer_of_more_ids_than_the_model_is_refused(tiny_tokenizer, tmp_path):
+    with pytest.raises(UserError, match="the tokenizer has 320 tokens but the model"):
+        load(folder_of(tmp_path, tiny_tokenizer, 300))

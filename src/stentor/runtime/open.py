@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
 from stentor.model.quantized import as_float32
-from stentor.model.weights import Weights, read_weights
+from stentor.model.weights import Weights, read_weights, require_matching
 from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CpuNetwork
 from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
@@ -84,7 +84,9 @@ def _in_transformers(path_or_id: str, device: str) -> Opened:
     from stentor.tokenizer.transformers_tokenizer import open_transformers_tokenizer
 
     network = open_transformers(path_or_id, device=str(_torch_device(device) or "cpu"))
-    return Opened(network, open_transformers_tokenizer(path_or_id), Path(path_or_id))
+    tokenizer = open_transformers_tokenizer(path_or_id)
+    require_matching(tokenizer, network.config, origin=path_or_id)
+    return Opened(network, tokenizer, Path(path_or_id))
 
 
 def _torch_device(name: str) -> torch.device | None:
