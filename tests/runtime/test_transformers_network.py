@@ -172,6 +172,14 @@ def test_a_model_writes_what_transformers_itself_writes(tiny_tokenizer, tmp_path
     assert len(ours.score("The people who were").log_probs) == len(tiny_tokenizer.encode("The people who were"))
 
 
+def test_rows_that_pad_the_vocabulary_are_never_drawn(tiny_tokenizer, tmp_path):
+    model = load(folder_of(tmp_path, tiny_tokenizer, 700))
+    options = {"max_new_tokens": 30, "temperature": 9.0, "top_p": 1.0, "repetition_penalty": 1.0}
+    for draft in (None, "lookup", model):
+        (completion,) = model.complete("The people", draft=draft, **options)
+        assert max(completion.token_ids) < 320
+
+
 def test_a_tokenizer_of_more_ids_than_the_model_is_refused(tiny_tokenizer, tmp_path):
     with pytest.raises(UserError, match="the tokenizer has 320 tokens but the model"):
         load(folder_of(tmp_path, tiny_tokenizer, 300))

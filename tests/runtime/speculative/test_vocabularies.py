@@ -112,6 +112,15 @@ def test_the_ids_are_always_those_of_the_text(pair, prompt, words, data):
         length = min(len(token_ids), length + data.draw(st.integers(1, 4)))
 
 
+@given(token_ids=st.lists(st.integers(0, 299), min_size=1, max_size=60), sizes=st.lists(st.integers(1, 9), max_size=20))
+def test_broken_characters_are_followed_byte_by_byte(tiny_tokenizer, other_tokenizer, token_ids, sizes):
+    other, length = OtherVocabulary(tiny_tokenizer, other_tokenizer), 1
+    for size in [0, *sizes]:
+        length = min(len(token_ids), length + size)
+        output_ids = other.follow(token_ids[:length], 1)
+        assert other_tokenizer.decode_bytes(output_ids) == tiny_tokenizer.decode_bytes(token_ids[1:length])
+
+
 def test_ids_are_those_that_the_whole_text_would_have(pair, prose_documents):
     """Words are boundaries of tokens, so what is settled early is what encoding all of it gives."""
     source, tokenizer = pair

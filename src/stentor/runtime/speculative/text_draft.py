@@ -44,15 +44,19 @@ class TextDraft:
         self._sampling = replace(sampling, temperature=0, logit_bias={})
         self._other = OtherVocabulary(target_tokenizer, tokenizer)
         self._state: SamplingState | None = None
+        self._is_over = False  # a text only grows: once it fills the draft's context, nothing more is read of it
 
     def propose(
         self, token_ids: Sequence[int], state: SamplingState, num_steps: int, generator: np.random.Generator
     ) -> Proposal:
         """Return the target's tokens of the text that `num_steps` of the draft's tokens make."""
+        if self._is_over:
+            return Proposal([])
         own_state = self._follow(token_ids, len(token_ids) - len(state.output_ids))
         context_ids = self._other.prompt_ids + own_state.output_ids
         new_ids: list[int] = []
         num_steps = min(num_steps, self._reader.num_more(len(context_ids)))
+        self._is_over = num_steps == 0
         while len(new_ids) < num_steps:
             logits_V = (
                 self._reader.logits_after_one_more(new_ids[-1]) if new_ids else self._reader.logits_after(context_ids)

@@ -45,13 +45,17 @@ class TokenDraft:
         self._draft_ids = self._shared.draft_id_of()
         self._other = None if self._draft_ids is None else OtherVocabulary(target_tokenizer, tokenizer)
         self._eos_token_id, self._vocab_size = target_tokenizer.eos_token_id, vocab_size
+        self._is_over = False  # a text only grows: once it fills the draft's context, nothing more is read of it
 
     def propose(
         self, token_ids: Sequence[int], state: SamplingState, num_steps: int, generator: np.random.Generator
     ) -> Proposal:
         """Return at most `num_steps` tokens; fewer at the end of the draft's context, and none behind an EOS."""
+        if self._is_over:
+            return Proposal([])
         context_ids = self._context_ids(token_ids, len(token_ids) - len(state.output_ids))
         num_steps = min(num_steps, self._reader.num_more(len(context_ids)))
+        self._is_over = num_steps == 0
         num_output = len(state.output_ids)
         drawn: list[int] = []
         probs: list[Probs] = []
