@@ -91,7 +91,8 @@ class LanguageModel:
             stop: the output ends before the first of these strings.
             seed: of the draw; the same one gives the same text.
             draft: makes it faster without changing what comes out: a smaller model, or `lookup`, or one of these with
-                settings as a `Drafting`. At temperature 0 the text is the same; else its distribution is.
+                settings as a `Drafting`. At temperature 0 the text is the same; else its distribution is, and
+                `Drafting` says when the same seed gives the same text.
             **sampling: fields of `Sampling`, whose defaults are the reference's.
 
         Raises:

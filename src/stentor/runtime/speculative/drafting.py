@@ -37,7 +37,8 @@ class Drafting:
         draft: another model, or `lookup`, which takes what came after the same tokens before.
         method: `tokens` draws tokens of the vocabulary that both have; `intersection` those that two vocabularies
             share; `text` lets the draft write in its own; `auto` takes the one that pays.
-        num_tokens: draft steps of each round; None adapts them to what is seen.
+        num_tokens: draft steps of each round; None adapts them to what is seen. Where `tokens` or `intersection` draw,
+            the same seed gives the same text again only with a number.
 
     Attributes:
         length: of the rounds to come.
