@@ -59,7 +59,7 @@ def test_each_setting_reaches_the_model(cli, world, monkeypatch, name):
     cli("generate", PROMPT, "--model", world.run, f"--{name.replace('_', '-')}", *([] if value is None else [value]))
     assert seen.pop(name) == {**SETTINGS, "logit_bias": {7: 2.5}, "ignore_eos": True}[name]
     defaults = {field.name: getattr(Sampling(), field.name) for field in dataclasses.fields(Sampling)}
-    assert seen == {key: {**defaults, "max_new_tokens": 50, "stop": (), "seed": 0}[key] for key in seen}
+    assert seen == {key: {**defaults, "max_new_tokens": 50, "stop": (), "seed": 0, "draft": None}[key] for key in seen}
     assert {name, *seen} >= {*defaults}
 
 

@@ -165,8 +165,6 @@ def test_debug_shows_the_traceback(cli, broken, monkeypatch, error, code):
     [
         ["train", "tiny"],
         ["train", "tiny", "--dry-run"],
-        ["evaluate", "model", "text.txt"],
-        ["generate", "Hello", "--model", "model"],
         ["export", "model", "out", "--to", "huggingface"],
         ["demo"],
     ],

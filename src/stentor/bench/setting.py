@@ -120,4 +120,4 @@ class Measurement:
 
 def _at_most(wanted: Sequence[int], most: int) -> tuple[int, ...]:
     held = tuple(count for count in wanted if count <= most)
-    return held if len(held) == len(wanted) else (*held, max(most, 1))
+    return held if len(held) == len(wanted) else tuple(dict.fromkeys((*held, max(most, 1))))

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stentor.cli.draft_options import (
+    DraftMethodOption,
+    DraftOption,
+    DraftTokensOption,
+    draft_as_json,
+    draft_line,
+    drafting_of,
+)
 from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
@@ -62,6 +70,9 @@ def generate(
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
+    draft: DraftOption = None,
+    draft_method: DraftMethodOption = "auto",
+    draft_tokens: DraftTokensOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say how many tokens it took, and how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -71,23 +82,16 @@ def generate(
     """
     from stentor.runtime.engine import load
 
-    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
+    engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
+    language_model = load(model, **engine)
     options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": min_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "typical_p": typical_p,
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-        "logit_bias": biases_of(logit_bias or (), language_model.tokenizer),
-        "ignore_eos": ignore_eos,
-        "stop": stop or (),
-        "seed": seed,
-    }
+        "max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "temperature": temperature,
+        "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p,
+        "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty, "logit_bias": biases_of(logit_bias or (), language_model.tokenizer),
+        "ignore_eos": ignore_eos, "stop": stop or (), "seed": seed,
+        "draft": drafting_of(draft, draft_method, draft_tokens, **engine),
+    }  # fmt: skip
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
     costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
     if stats:
@@ -127,11 +131,15 @@ def _tell(costs: list[GenerationStats]) -> None:
             f"{cost.num_new_tokens} tokens in {cost.prefill_seconds + cost.decode_seconds:.2f} s, "
             f"{cost.tokens_per_second:.1f} tokens/s (prompt of {cost.num_prompt_tokens}; ended by {cost.finish_reason})"
         )
+        if cost.draft:
+            talk(draft_line(cost.draft))
 
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, object]:
     """Return a completion's fields; the alternatives come with their texts."""
-    cost = {**asdict(completion.stats), "tokens_per_second": completion.stats.tokens_per_second}
+    stats = completion.stats
+    cost = {**asdict(stats), "tokens_per_second": stats.tokens_per_second}
+    cost["draft"] = None if stats.draft is None else draft_as_json(stats.draft)
     value: dict[str, object] = {"text": completion.text, "token_ids": completion.token_ids, **cost}
     if completion.log_probs is not None and completion.top_alternatives is not None:
         value["log_probs"] = completion.log_probs

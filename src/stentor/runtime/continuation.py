@@ -13,6 +13,7 @@ from stentor.errors import UserError
 from stentor.model.config import ModelConfig
 from stentor.runtime.completion import TokenRecord
 from stentor.runtime.sampling import Sampling, SamplingState, sample
+from stentor.runtime.speculative.decoding import DraftStats
 from stentor.runtime.stopping import StopStrings
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.stream import StreamDecoder
@@ -26,6 +27,7 @@ class GenerationStats:
         prefill_seconds: until its first token was drawn.
         decode_seconds: from then on; continuations that are made together take this time together.
         finish_reason: `eos`, `stop`, `max_new_tokens` or `context`.
+        draft: how the draft did, where there was one.
     """
 
     num_prompt_tokens: int = 0
@@ -33,6 +35,7 @@ class GenerationStats:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finish_reason: str = ""
+    draft: DraftStats | None = None
 
     @property
     def tokens_per_second(self) -> float:

@@ -23,7 +23,7 @@ from stentor.runtime.scoring import score_windows
 from stentor.runtime.workers import Workers
 
 MAX_TOKENS = 64
-"""Tokens of one pass; a longer prompt is several."""
+"""Tokens of one pass, a multiple of four; a longer prompt is several."""
 
 
 class CpuNetwork:
@@ -169,7 +169,7 @@ class _SharedRoom:
         }  # fmt: skip
         sizes = {
             "stream": 4 * MAX_TOKENS * network.hidden_size,
-            "given": MAX_TOKENS * strides["given_stride"],
+            "given": (MAX_TOKENS + 3) * strides["given_stride"],  # the head begins at any token, and takes four
             "made": MAX_TOKENS * strides["made_stride"],
             "inner": MAX_TOKENS * strides["inner_stride"],
             "scratch": max(2 * capacity, HEAD + network.head_dim),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
-from stentor.model.weights import Weights, read_weights
+from stentor.model.weights import Weights, read_weights, require_matching
 from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CpuNetwork
 from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
@@ -20,6 +20,8 @@ from stentor.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import torch
 
+TRANSFORMERS = "transformers:"
+"""Before the name of a model: it is opened with transformers, whatever its architecture."""
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
@@ -44,6 +46,8 @@ def open_network(
             raise UserError(f"there is no {name} {value!r}", fix=nearest_name(value, known))
     if num_threads is not None and num_threads < 1:
         raise UserError(f"num_threads is {num_threads}", fix="use one thread or more")
+    if str(path_or_id).startswith(TRANSFORMERS):
+        return _in_transformers(str(path_or_id).removeprefix(TRANSFORMERS), device)
     read = read_weights(path_or_id)
     tokenizer = read.require_tokenizer()
     chosen = _torch_device(device)
@@ -71,6 +75,16 @@ def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
     from stentor.runtime.torch_network import TorchNetwork
 
     return TorchNetwork(as_folder(read).build(device))
+
+
+def _in_transformers(path_or_id: str, device: str) -> Opened:
+    from stentor.runtime.transformers_network import open_transformers
+    from stentor.tokenizer.transformers_tokenizer import open_transformers_tokenizer
+
+    network = open_transformers(path_or_id, device=str(_torch_device(device) or "cpu"))
+    tokenizer = open_transformers_tokenizer(path_or_id)
+    require_matching(tokenizer, network.config, origin=path_or_id)
+    return Opened(network, tokenizer, Path(path_or_id))
 
 
 def _torch_device(name: str) -> torch.device | None:

@@ -16,15 +16,17 @@ counts = st.integers(1, 13)
 
 
 def made_by(function, num_tokens: int, *head: int, data: np.ndarray, one_at_a_time: bool) -> np.ndarray:
-    """Return what a kernel makes of activations [K, bytes]: [K, ROWS], and a row behind them that it may not touch."""
-    out = np.full((num_tokens + 1, ROWS), np.float32(7))
+    """Return what a kernel makes of activations [K, bytes]: [K, ROWS]; whole tiles behind them it may not touch."""
+    end = -(-num_tokens // 4) * 4
+    junk = np.random.default_rng(0).integers(0, 256, (end - num_tokens, data.shape[1]), dtype=np.uint8)
+    data, out = np.concatenate((data, junk)), np.full((end + 1, ROWS), np.float32(7))
     sizes = (ROWS, COLUMNS)
     if one_at_a_time:
         for token in range(num_tokens):
             function(*head, *sizes, data[token].ctypes.data, data.strides[0], 1, out[token].ctypes.data, out.strides[0])
     else:
         function(*head, *sizes, data.ctypes.data, data.strides[0], num_tokens, out.ctypes.data, out.strides[0])
-    assert (out[num_tokens] == 7).all()
+    assert (out[end] == 7).all()
     return out[:num_tokens]
 
 

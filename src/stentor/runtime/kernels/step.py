@@ -34,7 +34,7 @@ from stentor.runtime.kernels.products import (
 )
 from stentor.runtime.kernels.records import Cache, Network, Room, Tokens
 from stentor.runtime.kernels.threads import meet, next_job, post
-from stentor.runtime.kernels.tiles import multiply_many_bytes, multiply_many_floats
+from stentor.runtime.kernels.tiles import multiply_many_bytes, multiply_many_floats, padded
 from stentor.runtime.kernels.vector import (
     exponential,
     floats,
@@ -191,18 +191,17 @@ def _places(network: Network, layer: Int, part: Int, kind: Int) -> int:
 @inlined
 def _partial(network: Network, room: Room, num_tokens: Int, half: Int, part: Int) -> int:
     """Return where a part's sum goes."""
-    return room.partial + 4 * network.hidden_size * num_tokens * (half * network.num_parts + part)
+    return room.partial + 4 * network.hidden_size * padded(num_tokens) * (half * network.num_parts + part)
 
 
 @inlined
 def _add_parts(network: Network, room: Room, num_tokens: Int, half: Int) -> None:
     """Add to the stream what all parts made, one after the other."""
-    size = 4 * network.hidden_size * num_tokens
-    start = _partial(network, room, num_tokens, half, 0)
-    for place in range(0, size, 64):
+    start, of_part = _partial(network, room, num_tokens, half, 0), 4 * network.hidden_size * padded(num_tokens)
+    for place in range(0, 4 * network.hidden_size * num_tokens, 64):
         x = load_floats(room.stream + place)
         for part in range(network.num_parts):
-            x = x + load_floats(start + size * part + place)
+            x = x + load_floats(start + of_part * part + place)
         store_floats(room.stream + place, x)
 
 

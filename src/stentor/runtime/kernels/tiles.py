@@ -2,6 +2,9 @@
 
 What one token gets is summed in the order of `products`, so it has the same bits. A tile is a panel's 64 rows for four
 tokens: sixteen vectors of sums, which CPUs with 32 vectors hold beside the weights.
+
+Two or three tokens that are left over cost more alone than in a tile, so the tile is filled up with what lies behind
+them: callers leave room for `padded` rows of activations and results.
 """
 
 from __future__ import annotations
@@ -27,12 +30,24 @@ from stentor.runtime.kernels.vector import (
 _TOKENS = 4
 
 
+@inlined
+def padded(num_tokens: Int) -> int:
+    """Return how many tokens' rows are read and written for so many."""
+    return (num_tokens + _TOKENS - 1) // _TOKENS * _TOKENS
+
+
+@inlined
+def _tiled(num_tokens: Int) -> int:
+    """Return how many are taken in tiles; one that is left over is taken alone."""
+    return num_tokens - 1 if num_tokens % _TOKENS == 1 else padded(num_tokens)
+
+
 @called
 def multiply_many_floats(
     panels: Int, rows: Int, columns: Int, data: Int, stride: Int, num_tokens: Int, out: Int, out_stride: Int
 ) -> None:  # fmt: skip
     """Multiply a matrix of float32 with the activations of tokens; arguments as in `products.multiply_floats`."""
-    tiled = num_tokens // _TOKENS * _TOKENS
+    tiled = _tiled(num_tokens)
     if tiled < num_tokens:
         multiply_floats(
             panels, rows, columns, data + tiled * stride, stride, num_tokens - tiled, out + tiled * out_stride,
@@ -53,7 +68,7 @@ def multiply_many_bytes(
     out_stride: Int,
 ) -> None:  # fmt: skip
     """Multiply a matrix of bytes with the activations of tokens; arguments as in `products.multiply_bytes`."""
-    tiled = num_tokens // _TOKENS * _TOKENS
+    tiled = _tiled(num_tokens)
     if tiled < num_tokens:
         multiply_bytes(
             panels, row_scales, rows, columns, data + tiled * stride, stride, num_tokens - tiled,
