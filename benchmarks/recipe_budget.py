@@ -49,6 +49,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3, two teachers": (BEST, {"train.teachers": [TEACHER, SECOND_TEACHER]}),
     "llama": (BEST, LLAMA),
     "llama, seed 1": (BEST, {**LLAMA, "train.seed": 1}),
+    "stentor2-3m-best": ("stentor2-3m-best", {}),
+    "stentor2-30m-best": ("stentor2-30m-best", {}),
 }
 
 

@@ -63,6 +63,14 @@ def test_each_setting_reaches_the_model(cli, world, monkeypatch, name):
     assert {name, *seen} >= {*defaults}
 
 
+def test_without_a_model_the_one_that_ships_answers(cli):
+    options = ("--max-new-tokens", 8, "--seed", 1)
+    answer = cli("generate", "The moon is", *options)
+    assert answer.code == 0
+    assert answer.out == cli("generate", "The moon is", "--model", "stentor-12m", *options).out
+    assert len(answer.out) > 8
+
+
 def test_json_holds_the_text_and_what_it_cost(cli, world, model):
     value = cli("generate", PROMPT, "--model", world.run, "--max-new-tokens", 9, "--temperature", 0, "--json").value
     (completion,) = value["completions"]

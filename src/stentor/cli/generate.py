@@ -49,7 +49,9 @@ BETWEEN = "\n---\n"
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
-    model: Annotated[str, typer.Option(help="A model folder, a run folder, a .gguf file, stentor-12m or a Hub id.")],
+    model: Annotated[
+        str, typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id; stentor-12m ships with Stentor.")
+    ] = "stentor-12m",
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
     min_new_tokens: MinNewTokensOption = 0,
     temperature: TemperatureOption = 0.9,
@@ -78,7 +80,7 @@ def generate(
 ) -> None:
     """Continue a prompt; the text streams to stdout as it is made.
 
-    Example: stentor generate "The history of" --model runs/tiny --stats
+    Example: stentor generate "The history of computing began" --stats
     """
     from stentor.runtime.engine import load
 
