@@ -50,7 +50,8 @@ BETWEEN = "\n---\n"
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
     model: Annotated[
-        str, typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id; stentor-12m ships with Stentor.")
+        str,
+        typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id; stentor-12m ships with Stentor."),
     ] = "stentor-12m",
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
     min_new_tokens: MinNewTokensOption = 0,

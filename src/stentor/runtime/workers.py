@@ -10,8 +10,8 @@ import numpy as np
 from stentor.runtime.kernels.step import post_pass
 from stentor.runtime.kernels.threads import LINE
 
-PATIENCE = 20_000
-"""Looks at the mailbox before a worker sleeps: some hundred microseconds, longer than a token takes to be chosen."""
+PATIENCE = 2_000_000
+"""Looks at the mailbox before a worker sleeps: half a millisecond or more, longer than a token takes to be chosen."""
 Serve = Callable[[int, int, int, int, int], int]
 """Works off what is in a mailbox; takes its address, the thread, threads in all, the last job done, and patience."""
 

@@ -19,8 +19,12 @@ from stentor.runtime.compiled import Int, inlined
 LINE = 8
 """int64 values from one thread's place to the next: a cache line."""
 _AWAKE, _ASLEEP = 0, 1
-_LOOKS = 20_000
-"""For another thread before this one makes room for it: that one may be waiting for a core. Some ten microseconds."""
+_LOOKS = 1_000_000
+"""For another thread before this one makes room for it: some tenths of a millisecond, many times what a share takes.
+
+The other may be waiting for a core; one that is merely late, woken a moment ago, must not be slept for: a nap
+takes longer than a third of a pass of a small model.
+"""
 
 
 def _emit_publish(typing_context: Any, address: Any, value: Any) -> Any:
