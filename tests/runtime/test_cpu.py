@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import threading
 
 import numpy as np
@@ -17,6 +18,7 @@ from stentor.model.init import initialize
 from stentor.model.llama import Llama
 from stentor.model.names import to_hugging_face
 from stentor.runtime.cpu import MAX_TOKENS, CpuNetwork
+from stentor.runtime.workers import Breaks
 
 BASE = ModelConfig(
     vocab_size=301,
@@ -115,6 +117,24 @@ def test_threads_change_no_bit(dtype, cache_dtype, num_threads):
     made = network(BASE, dtype, cache_dtype, num_threads=num_threads)
     assert made.num_threads == min(num_threads, 4)
     assert np.array_equal(in_blocks(made, ids, [20, 1, 1]), alone)
+
+
+def test_a_break_of_the_workers_changes_no_bit(monkeypatch):
+    ids, turns = ids_of(BASE, 50), itertools.cycle([False, True, True])
+    monkeypatch.setattr(Breaks, "take", lambda self: next(turns))
+    alone = in_blocks(network(BASE), ids, [20, 1, 1])
+    assert np.array_equal(in_blocks(network(BASE, num_threads=2), ids, [20, 1, 1]), alone)
+
+
+def test_the_workers_have_a_break_after_a_long_wait():
+    made, shared, given = network(BASE, num_threads=2), [], ids_of(BASE, 40)
+    made.extend(given[:1], 0)
+    post = made._workers.post
+    made._workers.post = lambda *arguments: shared.append(arguments) or post(*arguments)
+    made._shared._arrivals[1] += 1  # as if the first thread had waited long during the next pass
+    for position in range(1, 20):
+        made.extend(given[position : position + 1], position)
+    assert len(shared) < 19
 
 
 @each_dtype

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stentor.runtime.kernels.threads import LINE
-from stentor.runtime.workers import Workers
+from stentor.runtime.workers import FIRST_BREAK, Breaks, Workers
 
 
 class Server:
@@ -79,3 +79,26 @@ def test_closing_ends_threads_that_sleep():
     time.sleep(0.06)
     workers.close()
     assert not any(thread.is_alive() for thread in started)
+
+
+# ----------------------------------------------------------------------------------------------------------- breaks
+
+
+def test_workers_that_come_in_time_have_no_breaks():
+    breaks = Breaks()
+    for _ in range(50):
+        assert not breaks.take()
+        breaks.note(was_late=False)
+
+
+def test_breaks_double_while_workers_are_late_and_begin_anew_after():
+    breaks, lengths = Breaks(), []
+    for _ in range(9):
+        assert not breaks.take()
+        breaks.note(was_late=True)
+        lengths.append(next(index for index in range(5000) if not breaks.take()))
+    assert lengths == [16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
+    breaks.note(was_late=False)
+    assert not breaks.take()
+    breaks.note(was_late=True)
+    assert sum(breaks.take() for _ in range(100)) == FIRST_BREAK

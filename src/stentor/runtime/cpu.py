@@ -20,7 +20,7 @@ from stentor.runtime.kernels.threads import LINE
 from stentor.runtime.network import require_readable
 from stentor.runtime.packing import Packed, pack
 from stentor.runtime.scoring import score_windows
-from stentor.runtime.workers import Workers
+from stentor.runtime.workers import Breaks, Workers
 
 MAX_TOKENS = 64
 """Tokens of one pass, a multiple of four; a longer prompt is several."""
@@ -62,7 +62,8 @@ class CpuNetwork:
         self._shared = _SharedRoom(network)
         self.num_threads = min(num_threads, network.num_parts)
         self._rooms = [self._shared.of_thread(config.max_position_embeddings) for _ in range(self.num_threads)]
-        self._meeting = 0
+        self._meeting = self._long_waits = 0
+        self._breaks = Breaks()
         self._workers = Workers(
             [partial(serve, network, self._cache.record, room, self._tokens(0, 0)) for room, _ in self._rooms[1:]]
         )
@@ -137,12 +138,23 @@ class CpuNetwork:
         count = len(token_ids)
         assert 0 < count <= MAX_TOKENS
         self._given[0, :count], self._given[1, :count], self._given[2, :count] = token_ids, sequences or 0, positions
-        network, room = self._packed.network, self._rooms[0][0]
-        self._workers.post(count, first_scored, self._meeting)
-        tokens = self._tokens(count, first_scored)
-        self._meeting = run_pass(network, self._cache.record, room, tokens, 0, self.num_threads, self._meeting)
+        network = self._packed.network
+        self._pass(self._tokens(count, first_scored))
         logits_KV = self._shared.logits[: (count - first_scored) * network.vocab_size]
         return logits_KV.reshape(-1, network.vocab_size)[:, : self.config.vocab_size]
+
+    def _pass(self, tokens: Tokens) -> None:
+        """Run a pass, together with the workers unless they have a break."""
+        network, room, num_threads = self._packed.network, self._rooms[0][0], self.num_threads
+        is_alone = num_threads == 1 or self._breaks.take()
+        if not is_alone:
+            self._workers.post(tokens.num_tokens, tokens.first_scored, self._meeting)
+        num_threads = 1 if is_alone else num_threads
+        self._meeting = run_pass(network, self._cache.record, room, tokens, 0, num_threads, self._meeting)
+        if not is_alone:
+            long_waits = self._shared.long_waits
+            self._breaks.note(was_late=long_waits > self._long_waits)
+            self._long_waits = long_waits
 
     def _tokens(self, count: int, first_scored: int) -> Tokens:
         start, row = self._given.ctypes.data, 8 * MAX_TOKENS
@@ -157,6 +169,11 @@ class _SharedRoom:
         self._partial = np.zeros((2 * network.num_parts, MAX_TOKENS, network.hidden_size), dtype=np.float32)
         self._arrivals = np.zeros(LINE * network.num_parts, dtype=np.int64)
         self.logits = np.zeros(MAX_TOKENS * network.vocab_size, dtype=np.float32)
+
+    @property
+    def long_waits(self) -> int:
+        """How often the first thread has waited long for another."""
+        return int(self._arrivals[1])
 
     def of_thread(self, context_length: int) -> tuple[Room, tuple[NDArray, ...]]:
         """Return what one more thread writes to, and the arrays behind it."""

@@ -16,6 +16,33 @@ Serve = Callable[[int, int, int, int, int], int]
 """Works off what is in a mailbox; takes its address, the thread, threads in all, the last job done, and patience."""
 
 
+FIRST_BREAK, LONGEST_BREAK = 16, 1024
+"""Passes that the caller makes alone."""
+
+
+class Breaks:
+    """Leaves workers out for some passes after one that had to wait for them, and for twice as many after the next.
+
+    Other work takes their cores then. The system gives a core to one thread for milliseconds, in which the caller alone
+    makes many passes.
+    """
+
+    def __init__(self) -> None:
+        self._length, self._left = FIRST_BREAK, 0
+
+    def take(self) -> bool:
+        """Tell whether the next pass is made without them."""
+        if self._left == 0:
+            return False
+        self._left -= 1
+        return True
+
+    def note(self, *, was_late: bool) -> None:
+        """Learn from a pass that they shared."""
+        self._left = self._length if was_late else 0
+        self._length = min(2 * self._length, LONGEST_BREAK) if was_late else FIRST_BREAK
+
+
 class Workers:
     """Starts a thread for each server when there is the first work.
 

@@ -46,6 +46,16 @@ def test_nobody_goes_on_before_all_have_come(num_threads):
     assert sums == [everything] * num_threads
 
 
+def test_who_waits_long_notes_it():
+    arrivals, board = np.zeros((2, LINE * 2), dtype=np.int64)
+    late = threading.Timer(0.1, _relay, (arrivals.ctypes.data, board.ctypes.data, 1, 2, 1))
+    _relay(arrivals.ctypes.data, board.ctypes.data, 0, 1, 0)
+    late.start()
+    _relay(arrivals.ctypes.data, board.ctypes.data, 0, 2, 1)
+    late.join()
+    assert arrivals[1] >= 1
+
+
 @njit(nogil=True)
 def _next(mailbox, thread, job, patience):
     return next_job(mailbox, thread, job, patience)

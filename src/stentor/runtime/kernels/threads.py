@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from stentor.runtime.compiled import Int, inlined
+from stentor.runtime.kernels.vector import load_long, store_long
 
 LINE = 8
 """int64 values from one thread's place to the next: a cache line."""
@@ -84,7 +85,7 @@ def meet(arrivals: Int, thread: Int, num_threads: Int, meeting: Int) -> None:
     """Wait until all threads have come to a meeting.
 
     Args:
-        arrivals: address of int64, `LINE` of them for each thread.
+        arrivals: address of int64, `LINE` of them for each thread: its last meeting, and how often it waited long.
         thread: which one this is.
         num_threads: how many there are.
         meeting: its number, one higher each time.
@@ -98,6 +99,9 @@ def meet(arrivals: Int, thread: Int, num_threads: Int, meeting: Int) -> None:
             looks += 1
             if looks > _LOOKS:
                 _nap()
+        if looks > _LOOKS:
+            long_waits = arrivals + 8 * LINE * thread + 8
+            store_long(long_waits, load_long(long_waits) + 1)
 
 
 @inlined
