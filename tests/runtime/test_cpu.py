@@ -126,11 +126,11 @@ def test_a_break_of_the_workers_changes_no_bit(monkeypatch):
     assert np.array_equal(in_blocks(network(BASE, num_threads=2), ids, [20, 1, 1]), alone)
 
 
-def test_the_workers_have_a_break_after_a_long_wait():
+def test_the_workers_have_a_break_after_a_long_wait(monkeypatch):
     made, shared, given = network(BASE, num_threads=2), [], ids_of(BASE, 40)
     made.extend(given[:1], 0)
     post = made._workers.post
-    made._workers.post = lambda *arguments: shared.append(arguments) or post(*arguments)
+    monkeypatch.setattr(made._workers, "post", lambda *arguments: shared.append(arguments) or post(*arguments))
     made._shared._arrivals[1] += 1  # as if the first thread had waited long during the next pass
     for position in range(1, 20):
         made.extend(given[position : position + 1], position)
