@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stentor.cli.output import talk
 from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
+
+if TYPE_CHECKING:
+    from stentor.runtime.engine import LanguageModel
+
+PATIENCE_SECONDS = 3.0
+STILL_LOADING = "still loading: on its first use here the engine is compiled for this CPU, once"
 
 DtypeOption = Annotated[
     str, typer.Option(help=f"Weights on a CPU: {', '.join(DTYPES)}; all but float32 are rounded, and faster.")
@@ -16,3 +24,16 @@ ThreadsOption = Annotated[int | None, typer.Option(help="Of a CPU; as many as pr
 DeviceOption = Annotated[
     str, typer.Option(help=f"Where: {', '.join(DEVICES)} (a GPU if there is one). GPUs compute in torch, in float32.")
 ]
+
+
+def load_model(model: str, **engine: Any) -> LanguageModel:
+    """Open a model as `engine.load` does, and say why it takes long where it does."""
+    from stentor.runtime.engine import load
+
+    timer = threading.Timer(PATIENCE_SECONDS, talk, (STILL_LOADING,))
+    timer.daemon = True
+    timer.start()
+    try:
+        return load(model, **engine)
+    finally:
+        timer.cancel()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption, load_model
 from stentor.cli.output import JsonFlag, ModelArgument, answer, round_trip, table
 from stentor.cli.progress import meter, show_share
 
@@ -29,10 +29,9 @@ def evaluate(
     """
     from stentor.evaluate.baselines import baselines as measure_baselines
     from stentor.evaluate.text import evaluate as evaluate_texts
-    from stentor.runtime.engine import load
     from stentor.text.sources import read_texts
 
-    language_model = load(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
+    language_model = load_model(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     with meter("evaluating") as shown:
         result = evaluate_texts(
             language_model, read_texts(text), on_progress=lambda done, whole: show_share(shown, done, whole)

@@ -15,7 +15,7 @@ from stentor.cli.draft_options import (
     draft_line,
     drafting_of,
 )
-from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption, load_model
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
     FrequencyPenaltyOption,
@@ -83,10 +83,8 @@ def generate(
 
     Example: stentor generate "The history of computing began" --stats
     """
-    from stentor.runtime.engine import load
-
     engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
-    language_model = load(model, **engine)
+    language_model = load_model(model, **engine)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "temperature": temperature,
         "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p,
