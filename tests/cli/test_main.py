@@ -88,7 +88,7 @@ def test_version(cli):
         (["train"], "Missing argument"),
         (["train", "tiny", "--lr", "1"], "No such option"),
         (["train", "tiny", "--resume", "perhaps"], "perhaps"),
-        (["generate", "Hello"], "--model"),
+        (["generate"], "Missing argument"),
         (["generate", "Hello", "--model", "m", "--top-k", "many"], "'--top-k'"),
         (["evaluate", "model"], "Missing argument"),
     ],
