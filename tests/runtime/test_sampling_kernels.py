@@ -10,11 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sampling_cases import EOS, assert_equal_but_for_ties, assume_no_border_is_touched, cases, state_of
 
+from stentor.compiled import kernel
 from stentor.runtime import sampling_kernels
 from stentor.runtime.sampling import Sampling, distribution
 from stentor.runtime.sampling_kernels import drawn
 from stentor.runtime.sampling_reference import reference_distribution
-from stentor.tokenizer.tokenmonster.compiled import kernel
 
 LARGE = st.integers(sampling_kernels.FEW, 3000)
 

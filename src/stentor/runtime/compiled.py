@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from numba import njit
 
-from stentor.tokenizer.tokenmonster.compiled import Int, inlined, kernel
+from stentor.compiled import Int, inlined, kernel
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Int, inlined, kernel
+from stentor.compiled import Int, inlined, kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

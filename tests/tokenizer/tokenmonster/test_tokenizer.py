@@ -11,11 +11,11 @@ import numba
 import numpy as np
 import pytest
 
+from stentor import compiled
 from stentor.artifacts import read_manifest
 from stentor.errors import CorruptArtifactError, UserError
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.base import Losses
-from stentor.tokenizer.tokenmonster import compiled
 from stentor.tokenizer.tokenmonster.load import is_tokenmonster
 from stentor.tokenizer.tokenmonster.reference import Reference
 from stentor.tokenizer.tokenmonster.tokenizer import HOW_TO_OPEN, SPECIAL_TOKENS, TokenMonsterTokenizer

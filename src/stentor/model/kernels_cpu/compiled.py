@@ -12,7 +12,7 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stentor.tokenizer.tokenmonster.compiled import inlined, kernel
+from stentor.compiled import inlined, kernel
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, borrowed, inlined, kernel
+from stentor.compiled import Bytes, Int, borrowed, inlined, kernel
 from stentor.tokenizer.tokenmonster.tables import (
     APOSTROPHE,
     BLANK,

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.compiled import kernel
 from stentor.tokenizer.tokenmonster.capcode import uncapcode1, uncapcode2
-from stentor.tokenizer.tokenmonster.compiled import kernel
 from stentor.tokenizer.tokenmonster.tables import VocabArrays, unicode_arrays
 from stentor.tokenizer.tokenmonster.utf8 import unfinished_tail
 

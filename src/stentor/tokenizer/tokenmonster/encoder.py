@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.compiled import kernel
 from stentor.tokenizer.tokenmonster import capcode, nfd
-from stentor.tokenizer.tokenmonster.compiled import kernel
 from stentor.tokenizer.tokenmonster.normalize import (
     ACCENTS,
     LOWERCASE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, borrowed, inlined, kernel
+from stentor.compiled import Bytes, Int, borrowed, inlined, kernel
 from stentor.tokenizer.tokenmonster.tables import UnicodeArrays
 from stentor.tokenizer.tokenmonster.utf8 import put_rune, rune_at
 

@@ -5,7 +5,7 @@ A packed record, as `VocabArrays.splits` holds it: alternative 2 + 1 | alternati
 
 from __future__ import annotations
 
-from stentor.tokenizer.tokenmonster.compiled import Int, inlined
+from stentor.compiled import Int, inlined
 
 
 @inlined

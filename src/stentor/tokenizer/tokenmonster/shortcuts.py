@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Int, inlined, kernel
+from stentor.compiled import Int, inlined, kernel
 from stentor.tokenizer.tokenmonster.scoring import may_delete_before, penalty, plain_score
 
 NODE_BITS = 21

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.compiled import inlined, kernel
 from stentor.errors import UserError
-from stentor.tokenizer.tokenmonster.compiled import inlined, kernel
 from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, build_entries
 from stentor.tokenizer.tokenmonster.unicode13 import NUM_CODE_POINTS, sections
 from stentor.tokenizer.tokenmonster.vocab_file import NONE, VocabFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, inlined, kernel
+from stentor.compiled import Bytes, Int, inlined, kernel
 
 INVALID = 0xFFFD
 """What a byte that is not UTF-8 counts as."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, borrowed, inlined, kernel
+from stentor.compiled import Bytes, Int, borrowed, inlined, kernel
 from stentor.tokenizer.tokenmonster.scoring import deleting_score, may_delete_before, penalty, plain_score
 from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, seconds_of, state_of
 from stentor.tokenizer.tokenmonster.tables import VocabArrays

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, inlined, kernel
+from stentor.compiled import Bytes, Int, inlined, kernel
 from stentor.tokenizer.tokenmonster.training.filters import UNFILTERED, decode, is_latin, passes
 from stentor.tokenizer.tokenmonster.training.kinds import EITHER, LETTER, NUMBER, kinds_of
 from stentor.tokenizer.tokenmonster.training.text import PreparedText

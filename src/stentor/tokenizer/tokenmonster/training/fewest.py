@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.compiled import Bytes, kernel
 from stentor.tokenizer.pieces import without_surrogates
-from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
 from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS
 from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.scoring import Usage, each_part

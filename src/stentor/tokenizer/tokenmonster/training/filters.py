@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, Int, kernel
+from stentor.compiled import Bytes, Int, kernel
 from stentor.tokenizer.tokenmonster.training.kinds import (
     ANGLE,
     APOSTROPHE,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
+from stentor.compiled import Bytes, kernel
 from stentor.tokenizer.tokenmonster.records import BEGIN_BYTE_OF_CLASS, Classes, cut_priority, suffix_at
 from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS, build_entries
 from stentor.tokenizer.tokenmonster.tables import MAX_RECORDS, VocabArrays, build_cells, build_roots

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
+from stentor.compiled import Bytes, kernel
 from stentor.tokenizer.tokenmonster.shortcuts import NODE_BITS
 from stentor.tokenizer.tokenmonster.tables import VocabArrays
 from stentor.tokenizer.tokenmonster.training.text import PreparedText

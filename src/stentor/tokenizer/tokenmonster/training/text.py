@@ -11,9 +11,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from stentor.compiled import Bytes, kernel
 from stentor.errors import UserError
 from stentor.tokenizer.chunks import chunked
-from stentor.tokenizer.tokenmonster.compiled import Bytes, kernel
 from stentor.tokenizer.tokenmonster.encoder import prepare_text
 from stentor.tokenizer.tokenmonster.tables import UnicodeArrays, unicode_arrays
 

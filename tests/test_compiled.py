@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numba import njit
 
-from stentor.tokenizer.tokenmonster.compiled import borrowed, inlined, kernel
+from stentor.compiled import borrowed, inlined, kernel
 
 
 @inlined
