@@ -20,7 +20,8 @@ def test_the_reference_s_bytes():
     assert weight_bytes(config, "int8") == matrices
     assert weight_bytes(config, "float32") == 4 * matrices
     assert weight_bytes(config, "q8_0") == matrices * 34 // 32
-    assert weight_bytes(config, "int4") == matrices // 2
+    head = 8064 * 256  # in INT8, while blocks of 32 weights of the layers take 16 bytes and a scale of two
+    assert weight_bytes(config, "int4") == (matrices - head) * 18 // 32 + head
     assert cache_bytes(config, "int8", 10) == 10 * 2 * 12 * 256
     assert cache_bytes(config, "float16", 10) == 2 * cache_bytes(config, "int8", 10)
 

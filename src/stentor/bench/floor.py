@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from stentor.bench.engine import Clock
 from stentor.bench.setting import Setting
 from stentor.model.config import ModelConfig
-from stentor.model.names import expected_shapes
+from stentor.model.names import EMBEDDING, HEAD, expected_shapes
 from stentor.runtime.compiled import Float, Int, kernel
 from stentor.runtime.kernels.vector import floats, largest, load_floats, maximum, store_float
 
-_NUM_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "q8_0": 34 / 32, "int4": 0.5}
+_NUM_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "q8_0": 34 / 32, "int4": 18 / 32}
 """Of a number in each data type; scales that belong to a whole row or head are not counted."""
+_HEAD_DTYPES = {"int4": "int8"}
+"""Of the head, where it is not that of the layers."""
 _SECONDS, _TRIES = 0.05, 3
 _STREAMS = 4
 _BLOCK_BYTES = 256 * _STREAMS
@@ -24,9 +27,12 @@ _BLOCK_BYTES = 256 * _STREAMS
 
 def weight_bytes(config: ModelConfig, dtype: str) -> int:
     """Return the bytes of all matrices that a token is multiplied with; an untied embedding is only looked into."""
-    shapes = expected_shapes(config).items()
-    used = [shape for name, shape in shapes if len(shape) > 1 and (config.tie_word_embeddings or "embed" not in name)]
-    return round(sum(rows * columns for rows, columns in used) * _NUM_BYTES[dtype])
+    num_bytes = 0.0
+    for name, shape in expected_shapes(config).items():
+        if len(shape) > 1 and (config.tie_word_embeddings or name != EMBEDDING):
+            is_head = name in (EMBEDDING, HEAD)
+            num_bytes += math.prod(shape) * _NUM_BYTES[_HEAD_DTYPES.get(dtype, dtype) if is_head else dtype]
+    return round(num_bytes)
 
 
 def cache_bytes(config: ModelConfig, dtype: str, num_tokens: int) -> int:

@@ -81,7 +81,7 @@ def _read(name: str) -> ModelFolder:
         raise UserError(
             f"the teacher {name} cannot be read: {str(error).splitlines()[0]}",
             fix=f"train it first (stentor train {name.rsplit('/', 1)[-1]}), or learn without it: "
-            f"--set train.teachers=[] --set train.initializer=scaled",
+            f"--set 'train.teachers=[]' --set train.initializer=scaled",
         ) from None
     return read_model_folder(name)
 
