@@ -193,3 +193,15 @@ print(stentor.load(sys.argv[1], num_threads=2).generate("The people who", max_ne
 def test_where_nothing_compiled_can_be_kept_the_text_is_the_same(folder):
     done = subprocess.run([sys.executable, "-c", UNCACHED, folder], capture_output=True, text=True, check=True)
     assert done.stdout == load(folder).generate(PROMPT, max_new_tokens=9) + "\n"
+
+
+@pytest.mark.parametrize("num_threads", [None, 1, 2])
+def test_what_is_loaded_has_been_run_so_its_kernels_are_compiled(folder, monkeypatch, num_threads):
+    runs = []
+    extend = CpuNetwork.extend
+    monkeypatch.setattr(
+        CpuNetwork, "extend", lambda self, *rest, **more: runs.append(self) or extend(self, *rest, **more)
+    )
+    model = load(folder, num_threads=num_threads)
+    assert runs
+    assert all(network is not model.network for network in runs)

@@ -67,7 +67,10 @@ def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | N
         num_threads=num_threads or 1,
         max_threads=num_threads or max(1, int(usable_cores())),
     )
-    return network if num_threads else network.fresh(num_threads=fastest_num_threads(network))
+    if num_threads is None:
+        return network.fresh(num_threads=fastest_num_threads(network))
+    network.fresh().extend([0], 0)  # a loaded model is a compiled one: who waits, waits here
+    return network
 
 
 def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
