@@ -124,6 +124,8 @@ class TrainConfig:
             begins as a part of its first teacher.
         teachers: models to learn from, of the same tokens: run folders, model folders, .gguf files or Hub ids.
         teacher_share: of the loss that is taken against the teachers' expectations, the rest against the text.
+        expectations_kept: tokens that stand for what the teachers expect at a place (a multiple of 4): they are asked
+            once, before the run; with 0 they read every batch anew, and are heard exactly.
     """
 
     tokens: int = 240_001_024
@@ -156,6 +158,7 @@ class TrainConfig:
     mask_across_documents: bool = False
     teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
+    expectations_kept: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -167,11 +170,16 @@ class TrainConfig:
         _require_one_of("train.fake_quantize", self.fake_quantize, QUANTIZERS)
         counts = ("tokens", "global_batch_tokens", "micro_batch_size", "eval_every", "save_every")
         _require_range("train", self, "above zero", *counts, "lr", "matrix_lr", "epsilon", "max_grad_norm")
-        decays = ("weight_decay", "embedding_weight_decay")
-        _require_range("train", self, "zero or above", "warmup_steps", "embedding_lr", "seed", *decays)
+        decays, unsigned = ("weight_decay", "embedding_weight_decay"), ("warmup_steps", "expectations_kept", "seed")
+        _require_range("train", self, "zero or above", "embedding_lr", *decays, *unsigned)
         _require_range("train", self, "zero or above, and below one", "beta1", "beta2", "momentum", "average_decay")
         _require_range("train", self, "from zero to one", "min_lr_ratio", "decay_ratio", "teacher_share")
         _require_range("train", self, "below 2**63", "seed")
+        if self.expectations_kept % 4:
+            raise UserError(
+                f"train.expectations_kept is {self.expectations_kept}, not a multiple of 4",
+                fix="use 32, or 0 to let the teachers read every batch anew",
+            )
         if self.initializer == "teacher" and not self.teachers:
             raise UserError(
                 "train.initializer is 'teacher', but train.teachers names none",

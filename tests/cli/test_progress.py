@@ -35,7 +35,13 @@ def shown(monkeypatch, request):
 def test_a_training_log_is_told_in_lines(shown):
     with meter("training") as where:
         display = TrainingDisplay(where)
-        for record in (START, STEP, EVALUATION, {"kind": "saved", "step": 5}, {"kind": "note", "message": "well"}):
+        for record in (
+            START,
+            STEP,
+            EVALUATION,
+            {"kind": "saved", "step": 5},
+            {"kind": "note", "message": "well"},
+        ):
             display(record)
     assert shown == [
         "training 1,000,000 parameters for 10 steps (0.50 epochs) on cpu in float32",
@@ -51,6 +57,12 @@ def test_utilisation_is_shown_where_the_peak_of_the_device_is_known(shown):
         display({**START, "peak_flops": 1e12})
         display({**STEP, "tokens_per_second": 50_000.0})
     assert "  50,000 tokens/s, 30.0% MFU  " in shown[-1]
+
+
+def test_what_teachers_were_asked_is_shown(shown):
+    with meter("training") as where:
+        TrainingDisplay(where)({"kind": "asked", "step": 0, "files": 4, "of": 50})
+    assert shown == ["training: asking the teachers: 4/50 parts of the text"]
 
 
 def test_a_resumed_run_says_where_it_goes_on(shown):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from stentor.model.expected import drawn as drawn_rows
+from stentor.model.expected import packed, unpacked
 from stentor.model.ops import (
     IGNORED_LABEL,
     Way,
@@ -15,6 +17,7 @@ from stentor.model.ops import (
     head_gains,
     linear_cross_entropy,
     linear_distillation,
+    linear_distillation_of_few,
     norm_gains,
     rotate,
     swiglu,
@@ -194,6 +197,33 @@ def test_linear_distillation(interpreter, dtype, tolerance, share):
 
     factors = drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)
     both_ways(function, factors, way=Way.GPU, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_linear_distillation_of_few(interpreter, dtype, tolerance, share):
+    vocab_size = 300
+    rows = drawn_rows(3 * drawn(12, vocab_size, dtype=dtype, seed=2), 12, torch.Generator().manual_seed(0))
+    targets = unpacked(rows)[0][:, 2].clone()  # some of the few, some not
+    targets[:4] = torch.tensor([5, 290, 17, 0])
+    targets[[3, 7]], rows[3] = IGNORED_LABEL, 0
+
+    def function(x, weight, *, way):
+        loss, nats = linear_distillation_of_few(x, weight, targets, rows, share=share, way=way)
+        assert not nats.requires_grad
+        return loss + 0 * nats
+
+    factors = drawn(12, 32, dtype=dtype), drawn(vocab_size, 32, dtype=dtype, seed=1)
+    both_ways(function, factors, way=Way.GPU, tolerance=tolerance)
+
+
+def test_all_tokens_of_a_distribution_are_the_distribution():
+    factors, targets = (drawn(6, 16), drawn(32, 16, seed=1)), torch.tensor([1, 2, IGNORED_LABEL, 29, 0, 7])
+    teacher_logits = drawn(6, 32, seed=2)
+    rows = packed(torch.arange(32).expand(6, -1), teacher_logits.softmax(dim=-1))
+    whole = linear_distillation(*factors, targets, teacher_logits, share=0.7, way=Way.PLAIN)
+    few = linear_distillation_of_few(*factors, targets, rows, share=0.7, way=Way.PLAIN)
+    torch.testing.assert_close(few, whole, rtol=1e-3, atol=1e-3)
 
 
 def test_what_a_teacher_is_heard_beside_is_the_loss_alone(interpreter):

@@ -292,6 +292,15 @@ def test_every_kind_of_step_is_shared(recipe, tiny_shards, pair, tmp_path, chang
     assert_close(tmp_path / "both", train(twin, tiny_shards, tmp_path / "alone"), relative=relative)
 
 
+def test_what_teachers_expect_is_asked_by_both_and_read_by_both(recipe, tiny_shards, alone, pair, tmp_path):
+    changes = {"teachers": (str(alone),), "expectations_kept": 16, "precision": "float32"}
+    first, second = pair(tmp_path / "both", train=changes)
+    assert first["weights"] == second["weights"]
+    twin = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **changes))
+    assert_close(tmp_path / "both", train(twin, tiny_shards, tmp_path / "alone"))
+    assert not (tmp_path / "both" / "expectations").exists()
+
+
 def test_a_stop_asked_of_one_stops_both_at_the_same_step(stopped):
     run, answers = stopped
     assert [answer["code"] for answer in answers] == [InterruptedRunError.exit_code] * 2

@@ -19,7 +19,7 @@ from stentor.train import plan as module
 from stentor.train.average import WeightAverage
 from stentor.train.build import make_model, make_step
 from stentor.train.distributed import World
-from stentor.train.plan import activation_bytes, explained_memory, memory_bytes, plan, require_memory
+from stentor.train.plan import activation_bytes, disk_bytes, explained_memory, memory_bytes, plan, require_memory
 
 FULL = {"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "float32_parts": "ends"}
 
@@ -67,6 +67,15 @@ def test_a_checkpoint_takes_about_as_much_as_the_plan_says(unmeasured, tiny_reci
     (folder, *_) = sorted((run / "checkpoints").iterdir())
     tensors = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert plan(recipe).disk_bytes / 4 == pytest.approx(tensors, rel=0.05)
+
+
+def test_what_teachers_expect_takes_the_disk_only_where_it_is_kept(tiny_recipe):
+    def bytes_of(**changes):
+        changed = dataclasses.replace(tiny_recipe.train, **changes)
+        return disk_bytes(dataclasses.replace(tiny_recipe, train=changed), num_train_tokens=1000)
+
+    assert bytes_of(teachers=("runs/t",), expectations_kept=32) == bytes_of() + 128_000
+    assert bytes_of(teachers=("runs/t",)) == bytes_of(expectations_kept=32) == bytes_of()
 
 
 def test_memory_is_weights_gradients_moments_and_activations(unmeasured, tiny_recipe):

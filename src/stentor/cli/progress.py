@@ -131,6 +131,10 @@ class TrainingDisplay:
             f"perplexity {record['perplexity']:.2f}, {record['bits_per_byte']:.4f} bits per byte"
         )
 
+    def _on_asked(self, record: dict[str, Any]) -> None:
+        done, whole = record["files"], record["of"]
+        self._shown.show(f"asking the teachers: {done}/{whole} parts of the text", share=done / whole)
+
     def _on_finished(self, record: dict[str, Any]) -> None:
         self._shown.clear()
 

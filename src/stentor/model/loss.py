@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stentor.model.labels import IGNORED_LABEL
 from stentor.model.llama import Llama
-from stentor.model.ops import linear_cross_entropy, linear_distillation
+from stentor.model.ops import linear_cross_entropy, linear_distillation, linear_distillation_of_few
 
 
 def shifted_loss(
@@ -54,13 +54,29 @@ def distilled_loss(
     Returns:
         The loss (a scalar with gradient), and the summed nats of the labels alone, as `shifted_loss` gives them.
     """
-    with torch.no_grad():
-        teacher_logits_NV = _mean_logits(teachers, input_ids_BT, document_ids_BT)
+    teacher_logits_NV = mean_logits(teachers, input_ids_BT, document_ids_BT=document_ids_BT)
     x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
     return linear_distillation(x_ND, weight_VD, _shifted(labels_BT), teacher_logits_NV, share=share, way=model.way)
 
 
-def _mean_logits(models: Sequence[Llama], input_ids_BT: Tensor, document_ids_BT: Tensor | None) -> Tensor:
+def loss_of_expected(
+    model: Llama,
+    expected_BTE: Tensor,
+    input_ids_BT: Tensor,
+    labels_BT: Tensor,
+    *,
+    share: float,
+    document_ids_BT: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what `distilled_loss` does, where it was kept what teachers expect (`stentor.model.expected`)."""
+    x_ND, weight_VD = _before_the_head(model, input_ids_BT, document_ids_BT)
+    return linear_distillation_of_few(
+        x_ND, weight_VD, _shifted(labels_BT), expected_BTE.flatten(0, 1), share=share, way=model.way
+    )
+
+
+@torch.no_grad()
+def mean_logits(models: Sequence[Llama], input_ids_BT: Tensor, *, document_ids_BT: Tensor | None = None) -> Tensor:
     """Return the mean [N, V] of what models say: the geometric mean of their distributions, but for a constant."""
     first, *others = models
     logits_NV = first(input_ids_BT, document_ids_BT=document_ids_BT).flatten(0, 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stentor.config import Recipe
@@ -45,16 +47,20 @@ class Batches:
 
     def __init__(self, shard: Shard, recipe: Recipe) -> None:
         self.budget = Budget.of(recipe)
-        self._sequences = PackedSequences(shard, recipe.model.max_position_embeddings)
-        self._order = SequenceOrder(len(self._sequences), recipe.train.seed)
+        self.sequences = PackedSequences(shard, recipe.model.max_position_embeddings)
+        self._order = SequenceOrder(len(self.sequences), recipe.train.seed)
 
     @property
     def num_epochs(self) -> float:
         """Times the run sees each sequence."""
-        return self.budget.num_sequences / len(self._sequences)
+        return self.budget.num_sequences / len(self.sequences)
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Return the numbers of the sequences [B] of one step; the last step may have fewer."""
+        first, end = self.budget.sequences_before(step), self.budget.sequences_before(step + 1)
+        return self._order.indices(first, end - first)
 
     def of_step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs and labels [B, T] of one step; the last step may have fewer sequences."""
-        first, end = self.budget.sequences_before(step), self.budget.sequences_before(step + 1)
-        input_ids_BT, labels_BT = self._sequences.batch(self._order.indices(first, end - first))
+        """Return the inputs and labels [B, T] of one step."""
+        input_ids_BT, labels_BT = self.sequences.batch(self.indices(step))
         return torch.from_numpy(input_ids_BT), torch.from_numpy(labels_BT)

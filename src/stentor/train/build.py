@@ -60,5 +60,6 @@ def make_step(
         micro_batch_size=train.micro_batch_size,
         max_grad_norm=train.max_grad_norm,
         document_separator=eos_token_id if train.mask_across_documents else None,
+        expectations_kept=train.expectations_kept if teacher else 0,
         world=world,
     )

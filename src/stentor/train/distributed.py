@@ -65,13 +65,17 @@ class World:
         """Whether this is the one process that writes and speaks."""
         return self.rank == 0
 
+    def rows(self, count: int) -> slice:
+        """Return which of the rows of a step are this process's; where rows run out it has fewer than the first."""
+        num_rows = -(-count // self.size)
+        return slice(min(count, self.rank * num_rows), min(count, (self.rank + 1) * num_rows))
+
     def share(self, rows_BT: Tensor, *, filler: int) -> Tensor:
         """Return this process's rows of a step [ceil(B / size), T]; where rows run out they are `filler`."""
         if self.size == 1:
             return rows_BT
-        num_rows = -(-len(rows_BT) // self.size)
-        mine_BT = rows_BT[self.rank * num_rows :][:num_rows]
-        return F.pad(mine_BT, (0, 0, 0, num_rows - len(mine_BT)), value=filler)
+        mine_BT = rows_BT[self.rows(len(rows_BT))]
+        return F.pad(mine_BT, (0, 0, 0, -(-len(rows_BT) // self.size) - len(mine_BT)), value=filler)
 
     def part(self, token_ids: np.ndarray, before: int, *, span: int) -> tuple[np.ndarray, int]:
         """Return this process's part of a stream, whole spans but at the end, and the token before it.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import torch
+from torch import Tensor
 
 from stentor.artifacts import locked_directory, require_free_space, write_file
 from stentor.config import Recipe
@@ -28,6 +30,7 @@ from stentor.train.checkpoint import TrainingState, load_latest, restore, save_c
 from stentor.train.determinism import deterministic_kernels
 from stentor.train.diagnose import first_non_finite
 from stentor.train.distributed import ALONE, World
+from stentor.train.expectations import Expectations
 from stentor.train.log import NoLog, Observer, TrainingLog
 from stentor.train.plan import disk_bytes, explained_memory, require_memory
 from stentor.train.scales import measure_scales
@@ -75,6 +78,7 @@ def train(
     with lock, stop_requests() as stop_requested, kernels, explained_memory(recipe), ExitStack() as ending:
         run = _Run(recipe, shards, run_dir, observer, world)
         ending.callback(run.step.close)
+        run.ask_teachers(stop_requested)
         while run.state.step < run.batches.budget.num_steps:
             run.update()
             if run.is_due(recipe.train.eval_every):
@@ -87,7 +91,7 @@ def train(
                     f"stopped at step {run.state.step} of {run.batches.budget.num_steps}, saved in {run_dir}",
                     fix="run the same command again to go on",
                 )
-        run.log.record("finished", step=run.state.step, best_step=run.state.best_step)
+        run.finish()
     return run_dir
 
 
@@ -108,6 +112,7 @@ class _Run:
             self.model, self.average, recipe, eos_token_id=eos_token_id, teacher=self.teacher, world=world
         )
         self.state = self._start_or_resume()
+        self.expectations = self._expectations()
         self._asked: list[_Asked] = []
         self._fetched_at = time.perf_counter()
         self._record_start()
@@ -155,11 +160,35 @@ class _Run:
             return False
         return self.world.any(is_asked)
 
+    def ask_teachers(self, stop_requested: Callable[[], bool]) -> None:
+        """Let the teachers say what they expect of the whole text, where that is kept.
+
+        Raises:
+            InterruptedRunError: a stop was asked for; what they said so far is kept.
+        """
+        if self.expectations is None or self.is_finished:
+            return
+        for num_files in self.expectations.ask(eos_token_id=self.shards.tokenizer.eos_token_id, world=self.world):
+            self.log.record("asked", step=self.state.step, files=num_files, of=self.expectations.num_files)
+            if stop_requested():
+                raise InterruptedRunError(
+                    f"stopped while teachers were asked, {num_files} of {self.expectations.num_files} parts are kept",
+                    fix="run the same command again to go on",
+                )
+        self._fetched_at = time.perf_counter()
+
+    def finish(self) -> None:
+        """Say that the budget is spent, and give back what no other run needs."""
+        self.log.record("finished", step=self.state.step, best_step=self.state.best_step)
+        self.world.barrier()  # what is removed, another may be reading
+        if self.expectations and self.world.is_main:
+            self.expectations.remove()
+
     def update(self) -> None:
         """Ask for one update; what came of it is logged as soon as it is known."""
         chosen = rates(self.state.step, self.batches.budget.num_steps, self.recipe.train)
         inputs_BT, labels_BT = self.batches.of_step(self.state.step)
-        self.step.run(inputs_BT, labels_BT, chosen)
+        self.step.run(inputs_BT, labels_BT, chosen, self._expected(self.state.step))
         step, tokens_seen = self.state.step + 1, self.state.tokens_seen + inputs_BT.numel()
         self._asked.append(_Asked(step, tokens_seen, inputs_BT.numel(), chosen.factor * self.recipe.train.lr))
         self.state = replace(self.state, step=step, tokens_seen=tokens_seen)
@@ -212,6 +241,19 @@ class _Run:
         self.log.record("saved", step=self.state.step)
         self.world.barrier()
         self._fetched_at = time.perf_counter()
+
+    def _expectations(self) -> Expectations | None:
+        if self.teacher is None or not self.recipe.train.expectations_kept:
+            return None
+        data_sha256 = self.shards.train.header.payload_sha256
+        return Expectations(self.run_dir, self.recipe, self.teacher, self.batches.sequences, data_sha256=data_sha256)
+
+    def _expected(self, step: int) -> Tensor | None:
+        """Return what teachers said of this process's share of a step, where that was kept."""
+        if self.expectations is None:
+            return None
+        indices_B = self.batches.indices(step)
+        return self.expectations.of(indices_B[self.world.rows(len(indices_B))])
 
     def _start_or_resume(self) -> TrainingState:
         data_sha256 = self.shards.train.header.payload_sha256
@@ -309,7 +351,7 @@ def _check(recipe: Recipe, shards: Shards, run_dir: Path, resume: str, world: Wo
     require_tokens(shards.train, recipe.model.max_position_embeddings)
     _refuse_other_recipe(recipe, run_dir)
     require_memory(recipe, pick_device(), world)
-    require_free_space(run_dir, disk_bytes(recipe), purpose="a run with its checkpoints")
+    require_free_space(run_dir, disk_bytes(recipe, shards.train.num_tokens), purpose="a run with all it keeps")
 
 
 def _refuse_other_recipe(recipe: Recipe, run_dir: Path) -> None:

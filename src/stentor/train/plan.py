@@ -143,9 +143,10 @@ def memory_bytes(recipe: Recipe, dtype: torch.dtype) -> int:
     return _checkpoint_bytes(recipe) + 4 * recipe.model.num_parameters + activation_bytes(recipe, dtype.itemsize)
 
 
-def disk_bytes(recipe: Recipe) -> int:
-    """Estimate the disk space of a run: its checkpoints."""
-    return _CHECKPOINTS_KEPT * _checkpoint_bytes(recipe)
+def disk_bytes(recipe: Recipe, num_train_tokens: int = 0) -> int:
+    """Estimate the disk space of a run: its checkpoints, and what its teachers expect of so many tokens of text."""
+    kept = recipe.train.expectations_kept if recipe.train.teachers else 0
+    return _CHECKPOINTS_KEPT * _checkpoint_bytes(recipe) + 4 * kept * num_train_tokens
 
 
 def _checkpoint_bytes(recipe: Recipe) -> int:

@@ -8,6 +8,7 @@ sequences is the same graph with rows that nothing is to be predicted from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,7 @@ class Step:
         micro_batch_size: sequences per forward pass.
         max_grad_norm: the gradient is clipped to this.
         document_separator: the token that ends a document, where attention is to stay within documents.
+        expectations_kept: tokens that stand for what the teacher expects; 0 if it is asked in every step.
         world: the processes that share each step.
     """
 
@@ -69,6 +71,7 @@ class Step:
         micro_batch_size: int,
         max_grad_norm: float,
         document_separator: int | None,
+        expectations_kept: int = 0,
         world: World = ALONE,
     ) -> None:
         self._model, self._optimizers, self._average, self._teacher = model, optimizers, average, teacher
@@ -83,15 +86,22 @@ class Step:
         shape = (sequences_per_step, model.config.max_position_embeddings)
         self._inputs_BT = torch.zeros(shape, dtype=torch.int64, device=device)
         self._labels_BT = torch.zeros_like(self._inputs_BT)
+        self._expected_BTE: Tensor | None = None
+        if expectations_kept:
+            share = (-(-shape[0] // world.size), shape[1], 2 * expectations_kept)
+            self._expected_BTE = torch.zeros(share, dtype=torch.int16, device=device)
 
-    def run(self, inputs_BT: Tensor, labels_BT: Tensor, rates: Rates) -> None:
+    def run(self, inputs_BT: Tensor, labels_BT: Tensor, rates: Rates, expected_BTE: Tensor | None = None) -> None:
         """Ask for an update.
 
         Args:
             inputs_BT: token ids of the whole step, on the host; each process works on its share.
             labels_BT: what is to be predicted, -100 where nothing is.
             rates: of the optimizers.
+            expected_BTE: what the teacher said of this process's share of the sequences, if it was asked before.
         """
+        if self._expected_BTE is not None and expected_BTE is not None:
+            self._expected_BTE[: len(expected_BTE)].copy_(_pinned(expected_BTE, self._inputs_BT), non_blocking=True)
         self._optimizers.set_rates(rates)
         if not self._inputs_BT.is_cuda:
             self._update(inputs_BT, labels_BT)
@@ -99,7 +109,7 @@ class Step:
         missing = len(self._inputs_BT) - len(inputs_BT)
         padded_BT = F.pad(inputs_BT, (0, 0, 0, missing)), F.pad(labels_BT, (0, 0, 0, missing), value=IGNORED_LABEL)
         for static_BT, given_BT in zip((self._inputs_BT, self._labels_BT), padded_BT, strict=True):
-            static_BT.copy_(given_BT.pin_memory(), non_blocking=True)
+            static_BT.copy_(_pinned(given_BT, static_BT), non_blocking=True)
         if self._graph is None:
             self._graph = self._recorded()
         self._graph.replay()
@@ -154,21 +164,23 @@ class Step:
         total_nats = torch.zeros((), dtype=torch.float64, device=inputs_BT.device)
         inputs_BT = self._world.share(inputs_BT, filler=0)
         labels_BT = self._world.share(labels_BT, filler=IGNORED_LABEL)
-        for inputs_MT, labels_MT in zip(
-            inputs_BT.split(self._micro_batch_size), labels_BT.split(self._micro_batch_size), strict=True
+        size = self._micro_batch_size
+        expected = repeat(None) if self._expected_BTE is None else self._expected_BTE[: len(inputs_BT)].split(size)
+        for inputs_MT, labels_MT, expected_MTE in zip(
+            inputs_BT.split(size), labels_BT.split(size), expected, strict=False
         ):
-            total_nats += self._backward(inputs_MT, labels_MT, scale)
+            total_nats += self._backward(inputs_MT, labels_MT, expected_MTE, scale)
         grads = [p.grad for p in parameters if p.grad is not None]
         self._world.sum_in_place([*grads, total_nats])
         self._apply(total_nats / num_predicted, grads)
 
-    def _backward(self, inputs_MT: Tensor, labels_MT: Tensor, scale: Tensor) -> Tensor:
+    def _backward(self, inputs_MT: Tensor, labels_MT: Tensor, expected_MTE: Tensor | None, scale: Tensor) -> Tensor:
         """Add the gradient of a micro-batch; returns its summed loss in nats."""
         documents = None
         if self.document_separator is not None:
             documents = document_ids(inputs_MT, self.document_separator)
         if self._teacher:
-            loss, nats = self._teacher.loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
+            loss, nats = self._teacher.loss(self._model, inputs_MT, labels_MT, expected_MTE, document_ids_BT=documents)
         else:
             loss, _ = shifted_loss(self._model, inputs_MT, labels_MT, document_ids_BT=documents)
             nats = loss.detach()
@@ -189,3 +201,8 @@ class Step:
         row = torch.stack((loss_nats, grad_norm.double(), self._alive.double()))
         self._outcomes.index_copy_(0, self._cursor, row[None])
         self._cursor.add_(1)
+
+
+def _pinned(given: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor in memory from which a GPU takes it by itself, if there is one."""
+    return given.pin_memory() if like.is_cuda else given

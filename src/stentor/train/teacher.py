@@ -1,7 +1,8 @@
 """Trained networks whose expectations another one learns from.
 
 Teachers read every batch beside the student, so nothing is stored between them and no part of their distribution is
-cut off. Each costs the student's run one forward pass per token.
+cut off; each costs the student's run one forward pass per token. Or they are asked once (`expectations.py`), and what
+stands for their distribution is read in every epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from stentor.model.folder import ModelFolder, read_model_folder, resolve_model
 from stentor.model.inherit import require_ancestor
 from stentor.model.llama import Llama
 from stentor.model.locate import weights_file
-from stentor.model.loss import distilled_loss
+from stentor.model.loss import distilled_loss, loss_of_expected
 from stentor.model.numerics import Numerics
 from stentor.tokenizer import Tokenizer
 
@@ -44,9 +45,27 @@ class Teacher:
         return sum(model.config.num_parameters for model in self.models)
 
     def loss(
-        self, student: Llama, inputs_BT: Tensor, labels_BT: Tensor, *, document_ids_BT: Tensor | None
+        self,
+        student: Llama,
+        inputs_BT: Tensor,
+        labels_BT: Tensor,
+        expected_BTE: Tensor | None = None,
+        *,
+        document_ids_BT: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed loss to learn from, and the summed nats of the labels alone; see `distilled_loss`."""
+        """Return the summed loss to learn from, and the summed nats of the labels alone; see `distilled_loss`.
+
+        Args:
+            student: who learns.
+            inputs_BT: token ids.
+            labels_BT: the same ids, -100 where nothing is to be predicted.
+            expected_BTE: what the models said of these sequences when they were asked; otherwise they are asked now.
+            document_ids_BT: keeps attention within documents.
+        """
+        if expected_BTE is not None:
+            return loss_of_expected(
+                student, expected_BTE, inputs_BT, labels_BT, share=self.share, document_ids_BT=document_ids_BT
+            )
         return distilled_loss(
             student, self.models, inputs_BT, labels_BT, share=self.share, document_ids_BT=document_ids_BT
         )

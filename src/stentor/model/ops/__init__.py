@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from stentor.model.ops.attention import attend_causally
 from stentor.model.ops.cross_entropy import IGNORED_LABEL, linear_cross_entropy
-from stentor.model.ops.distillation import linear_distillation
+from stentor.model.ops.distillation import linear_distillation, linear_distillation_of_few
 from stentor.model.ops.embedding import embed
 from stentor.model.ops.heads import head_gains, rotate, turn_heads
 from stentor.model.ops.norm import add_rms_norm, norm_gains, rms_norm
@@ -28,6 +28,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "linear_distillation",
+    "linear_distillation_of_few",
     "norm_gains",
     "rms_norm",
     "rotate",
