@@ -10,10 +10,11 @@ head dim, F feed-forward, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 from stentor.model.config import ModelConfig
 from stentor.model.names import EMBEDDING, FINAL_NORM, HEAD
@@ -76,10 +77,10 @@ class _Graph:
     """Nodes and constants, in the order in which they are added; a node is known by the name of its output."""
 
     def __init__(self) -> None:
-        self._nodes: list = []
+        self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
 
-    def add(self, operation: str, *inputs: str, name: str = "", **attributes: object) -> str:
+    def add(self, operation: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """Add a node of one output, and return that output's name."""
         output = name or f"{operation}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))

@@ -126,7 +126,8 @@ def _embed_bytes(graph: GraphProto, table_name: str, scale_name: str) -> None:
         helper.make_node("Mul", ["row.centred", "row.scales"], [gather.output[0]]),
     ]
     _replace(graph, [*rows, *(node for node in graph.node if node is not gather)])
-    graph.initializer.remove(_constant(graph, EMBEDDING))
+    if left := _constant(graph, EMBEDDING):
+        graph.initializer.remove(left)
 
 
 def _add_constant(graph: GraphProto, name: str, array: NDArray) -> str:

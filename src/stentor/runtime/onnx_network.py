@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,13 @@ from stentor.runtime.network import require_readable
 from stentor.runtime.scoring import score_windows
 
 try:
-    from onnxruntime import InferenceSession, OrtValue, SessionOptions, set_default_logger_severity
+    # Most of its names come from compiled code, without types.
+    onnxruntime: Any = importlib.import_module("onnxruntime")
 except ImportError:
     raise missing_extra("onnxruntime", "export", needed_for="an ONNX model") from None
 
+OrtValue = Any
+"""An array of onnxruntime's own, which goes from one pass to the next without a copy."""
 _FATAL = 4
 """What onnxruntime says on its own; whatever it raises is told anyway."""
 
@@ -37,7 +42,7 @@ class OnnxNetwork:
         num_sequences: that it can remember.
     """
 
-    def __init__(self, session: InferenceSession, config: ModelConfig, *, num_sequences: int = 1) -> None:
+    def __init__(self, session: Any, config: ModelConfig, *, num_sequences: int = 1) -> None:
         self.config = config
         self._session = session
         self._pasts: list[dict[str, OrtValue]] = [_empty_past(config) for _ in range(num_sequences)]
@@ -54,7 +59,7 @@ class OnnxNetwork:
             "position_ids": np.arange(start, end, dtype=np.int64)[None],
         }
         past = _cropped(self._pasts[sequence], start)
-        feed = {name: OrtValue.ortvalue_from_numpy(array) for name, array in given.items()}
+        feed = {name: _array(array) for name, array in given.items()}
         logits, *present = self._session.run_with_ort_values(None, {**feed, **past})
         self._pasts[sequence] = dict(zip(past, present, strict=True))
         logits_KV = logits.numpy()[0]
@@ -113,14 +118,16 @@ def open_onnx(path: Path, *, num_threads: int | None = None) -> OnnxNetwork:
         UserError: onnxruntime does not open it, or it is no graph of a language model with keys and values.
     """
     config = parse_config(onnx_folder(path) / CONFIG_NAME)
-    set_default_logger_severity(_FATAL)
-    options = SessionOptions()
+    onnxruntime.set_default_logger_severity(_FATAL)
+    options = onnxruntime.SessionOptions()
     # Left to itself onnxruntime counts the machine's cores, not those of the container it is in.
     options.intra_op_num_threads = num_threads or max(1, int(usable_cores()))
     options.inter_op_num_threads = 1
+    # Threads that spin while they wait take cores from each other: beside other work two were slower than one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _FATAL
     try:
-        session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base but this
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"onnxruntime does not open {path}: {reason}", fix="export or fetch it again") from None
@@ -128,7 +135,7 @@ def open_onnx(path: Path, *, num_threads: int | None = None) -> OnnxNetwork:
     return OnnxNetwork(session, config)
 
 
-def _require_signature(session: InferenceSession, config: ModelConfig, path: Path) -> None:
+def _require_signature(session: Any, config: ModelConfig, path: Path) -> None:
     """Refuse a graph that does not take and give what we give and take."""
     past = past_names(config)
     inputs = ["input_ids", "attention_mask", "position_ids", *past]
@@ -142,16 +149,17 @@ def _require_signature(session: InferenceSession, config: ModelConfig, path: Pat
         )
 
 
+def _array(array: NDArray) -> OrtValue:
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
 def _empty_past(config: ModelConfig) -> dict[str, OrtValue]:
     nothing = np.zeros((1, config.num_key_value_heads, 0, config.head_dim), dtype=np.float32)
-    return {name: OrtValue.ortvalue_from_numpy(nothing) for name in past_names(config)}
+    return {name: _array(nothing) for name in past_names(config)}
 
 
 def _cropped(past: Mapping[str, OrtValue], length: int) -> dict[str, OrtValue]:
     """Return keys and values of the first tokens, so many of them."""
     if next(iter(past.values())).shape()[2] == length:
         return dict(past)
-    return {
-        name: OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :length]))
-        for name, value in past.items()
-    }
+    return {name: _array(np.ascontiguousarray(value.numpy()[:, :, :length])) for name, value in past.items()}
