@@ -1,4 +1,4 @@
-"""transformers.js in headless Chromium: our export writes our engine's text there, and asks nobody else for anything."""
+"""transformers.js in headless Chromium: our export writes our engine's text, and nobody else is asked for anything."""
 
 from __future__ import annotations
 

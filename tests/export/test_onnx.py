@@ -97,7 +97,7 @@ def swapped(config, arrays):
 @pytest.mark.parametrize("change", [swapped, lambda config, arrays: (replace(config, rope_theta=99.0), arrays)])
 def test_a_wrong_graph_is_refused_and_nothing_is_left(models, tmp_path, monkeypatch, change):
     monkeypatch.setattr(onnx_export, "build_onnx", altered(change))
-    with pytest.raises(UserError, match="the largest logit difference of a prompt is .*, at most"):
+    with pytest.raises(UserError, match=r"the largest logit difference of a prompt is .*, at most"):
         export_onnx(models["llama"], tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []
 

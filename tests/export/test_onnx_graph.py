@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -25,7 +27,7 @@ class Built:
         folder = read_model_folder(path)
         self.config = folder.config
         self.model = build_onnx(folder.config, {name: tensor.numpy() for name, tensor in folder.tensors.items()})
-        self.session = onnxruntime.InferenceSession(self.model.SerializeToString())
+        self.session: Any = onnxruntime.InferenceSession(self.model.SerializeToString())
         self.network = folder.build()
 
     def expected(self, token_ids):

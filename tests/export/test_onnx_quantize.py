@@ -77,7 +77,7 @@ def test_a_token_of_large_values_costs_the_others_nothing(tmp_path):
     errors = {}
     for is_even in (True, False):
         made = rounded_product(x_TD, weight_DV, tmp_path / f"{is_even}.onnx", is_even=is_even)
-        errors[is_even] = np.abs(made - x_TD @ weight_DV)
+        errors[is_even] = np.abs(np.asarray(made) - x_TD @ weight_DV)
     others = np.arange(20) != 11
     assert errors[True][others].max() < 0.5
     assert errors[False][others].mean() > 20 * errors[True][others].mean()

@@ -131,8 +131,8 @@ def test_sampled_continuations_and_drafts_work(folder):
     assert [made.text for made in model.complete(PROMPT, n=3, max_new_tokens=8, seed=4)] == [
         made.text for made in model.complete(PROMPT, n=3, max_new_tokens=8, seed=4)
     ]
-    options = {"temperature": 0, "max_new_tokens": 20}
-    assert model.generate(PROMPT, draft="lookup", **options) == model.generate(PROMPT, **options)
+    drafted = model.generate(PROMPT, draft="lookup", temperature=0, max_new_tokens=20)
+    assert drafted == model.generate(PROMPT, temperature=0, max_new_tokens=20)
 
 
 def copied(folder, tmp_path):
@@ -145,7 +145,7 @@ def test_a_damaged_graph_is_refused_in_one_sentence(folder, tmp_path):
     copy = copied(folder, tmp_path)
     file = copy / "onnx" / "model.onnx"
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(UserError, match="onnxruntime does not open .*model.onnx") as caught:
+    with pytest.raises(UserError, match=r"onnxruntime does not open .*model\.onnx") as caught:
         load(copy)
     assert str(caught.value).count("\n") == 1
 
