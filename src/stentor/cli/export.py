@@ -90,23 +90,29 @@ def export(
     if compare is not None and to is not Format.GGUF:
         raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
     talk(f"writing {output} and {_PROOFS[to]}")
+    report = _exported(model, output, to, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
+    answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _exported(
+    model: str, output: Path, to: Format, *, dtype: str, replace: bool, unverified: bool, compare: str | None
+) -> ExportReport:
+    """Call the export of a format with those of the options that it has."""
     if to is Format.HUGGINGFACE:
         from stentor.export.huggingface import export_huggingface
 
-        report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
-    elif to is Format.GGUF:
+        return export_huggingface(model, output, dtype=dtype, replace=replace, unverified=unverified)
+    if to is Format.GGUF:
         from stentor.export.gguf import export_gguf
 
-        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
-    elif to is Format.ONNX:
+        return export_gguf(model, output, dtype=dtype, replace=replace, unverified=unverified, compare=compare)
+    if to is Format.ONNX:
         from stentor.export.onnx import export_onnx
 
-        report = export_onnx(model, output, replace=force)
-    else:
-        from stentor.export.reference import export_reference
+        return export_onnx(model, output, replace=replace)
+    from stentor.export.reference import export_reference
 
-        report = export_reference(model, output, replace=force)
-    answer(_described(report), report.to_dict(), as_json=json_output)
+    return export_reference(model, output, replace=replace)
 
 
 def _described(report: ExportReport) -> str:
