@@ -1,6 +1,6 @@
 # make demo       set up, then train a tiny model from real text and walk away with files that open everywhere
 # make test       set up, then the default tests
-# make test-all   every test: slow ones, and those that open our files in other environments
+# make test-all   every test: slow ones, and those that open our files in other environments and in a browser
 # make lint       ruff and pyright
 # make bench      measure what the README claims; make results shows it there
 PYTHON ?= python3
@@ -10,7 +10,7 @@ TRANSFORMERS := 4.57.6 5.23.0
 CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo setup test test-all consumers lint format bench results clean
+.PHONY: demo setup test test-all consumers browser lint format bench results clean
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(BIN)/stentor demo
@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 test: setup
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
-test-all: setup consumers
+test-all: setup consumers browser
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m ""
 
 # Stock transformers in environments of their own, without Stentor: they are made before the tests block the network.
@@ -34,6 +34,18 @@ consumers: $(CONSUMERS)
 .venv-transformers-%/ready: tests/consumers/transformers-%.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# transformers.js for the example of the browser, and what drives Chromium: fetched before the tests block the network.
+# Where there is no npm, the tests that need them say so.
+BROWSER := examples/browser/vendor/transformers.js tests/browser/node_modules/ready
+browser: $(if $(shell command -v npm),$(BROWSER))
+
+examples/browser/vendor/transformers.js: examples/browser/package-lock.json examples/browser/vendor.mjs
+	cd examples/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent vendor
+
+tests/browser/node_modules/ready: tests/browser/package-lock.json
+	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 lint: setup
@@ -54,3 +66,4 @@ results: setup
 
 clean:
 	rm -rf $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf examples/browser/node_modules examples/browser/vendor tests/browser/node_modules

@@ -32,6 +32,7 @@ def test_settings():
         (FLASH, 1), (FLASH, 2), (PLAIN, 1), (PLAIN, 2),
     ]  # fmt: skip
     assert {setting.attention for setting in settings_of("transformers", (1,))} == {"sdpa", "eager"}
+    assert [setting.dtype for setting in settings_of("onnxruntime", (1,))] == ["int8", "float32"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

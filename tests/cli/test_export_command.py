@@ -9,8 +9,8 @@ import torch
 
 from stentor.artifacts import staged_directory, verify_directory
 from stentor.cli.main import main
-from stentor.export import gguf, huggingface, reference, source
-from stentor.export.parity import Agreement, ExportReport, MappedTokenizer, Proof, Segmentation
+from stentor.export import gguf, huggingface, onnx, reference, source
+from stentor.export.parity import Agreement, ExportReport, MappedTokenizer, Proof, Segmentation, Variant
 from stentor.model.config import ModelConfig
 from stentor.model.folder import write_model_folder
 from stentor.model.names import expected_shapes
@@ -78,6 +78,7 @@ def called(monkeypatch):
 
     monkeypatch.setattr(gguf, "export_gguf", stand_in("gguf"))
     monkeypatch.setattr(huggingface, "export_huggingface", stand_in("huggingface"))
+    monkeypatch.setattr(onnx, "export_onnx", stand_in("onnx"))
     monkeypatch.setattr(reference, "export_reference", stand_in("reference"))
     return calls
 
@@ -111,6 +112,26 @@ def test_options_reach_the_export(run, called):
     assert code == 0
     assert called == [("huggingface", "m", "o", {"dtype": "bfloat16", "replace": True, "unverified": True})]
     assert "unverified: no consumer was installed to prove it" in out
+
+
+def test_smaller_forms_and_remarks_are_told(run, called, monkeypatch):
+    variant = Variant(
+        path="o/onnx/q.onnx", dtype="dynamic INT8", size_bytes=345_000, original=Agreement(0.5, 0.006, 0.055)
+    )
+    plain = onnx.export_onnx
+
+    def export(*arguments, **options):
+        return replace(plain(*arguments, **options), variants=(variant,), remark="NOT for one thing")
+
+    monkeypatch.setattr(onnx, "export_onnx", export)
+    _, out, err = run("m", "o", "--to", "onnx")
+    assert called == [("onnx", "m", "o", {"replace": False})]
+    assert "opening it in onnxruntime" in err
+    assert "with o/onnx/q.onnx: dynamic INT8, 345.0 kB" in out
+    assert "cost of dynamic INT8 against the original: mean KL 0.006 nats, largest 0.055" in out
+    assert out.endswith("NOT for one thing\n")
+    _, out, _ = run("m", "o", "--to", "onnx", "--json")
+    assert json.loads(out)["variants"][0]["size_bytes"] == 345_000
 
 
 def test_default_dtype_of_a_folder_is_float32(run, called):

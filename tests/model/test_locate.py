@@ -11,7 +11,7 @@ import pytest
 from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.model.folder import read_model_folder
-from stentor.model.locate import is_gguf, resolve_model, shipped_models, weights_file
+from stentor.model.locate import find_onnx, is_gguf, resolve_model, shipped_models, weights_file
 
 
 def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
@@ -87,3 +87,25 @@ def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
     with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:
         resolve_model("some-lab/some-model")
     assert "stentor[hf]" in caught.value.fix
+
+
+def test_onnx_models_are_files_and_folders_that_have_nothing_else(tmp_path):
+    assert find_onnx(tmp_path) is None
+    assert find_onnx("stentor-12m") is None
+    write_file(tmp_path / "export" / "onnx" / "model.onnx", b"graph")
+    write_file(tmp_path / "export" / "onnx" / "model_quantized.onnx", b"graph")
+    graph = tmp_path / "export" / "onnx" / "model.onnx"
+    assert find_onnx(tmp_path / "export") is None
+    assert find_onnx(graph.parent) == graph
+    assert find_onnx(str(graph)) == graph
+    assert find_onnx(graph.with_name("model_quantized.onnx")) == graph.with_name("model_quantized.onnx")
+    write_file(tmp_path / "export" / "config.json", b"{}")
+    assert find_onnx(tmp_path / "export") == graph
+    write_file(tmp_path / "export" / "model.safetensors", b"")
+    assert find_onnx(tmp_path / "export") is None  # whole weights are for our own engine
+    assert find_onnx(graph.parent) == graph
+
+
+def test_an_onnx_file_that_is_not_there_is_never_looked_for_on_the_hub():
+    with pytest.raises(UserError, match=r"there is no file org/name\.onnx"):
+        find_onnx("org/name.onnx")

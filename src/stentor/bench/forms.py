@@ -20,6 +20,7 @@ _PACKAGES = {
     "xllamacpp": ("xllamacpp", "gguf", "torch"),
     "llama_cpp": ("llama_cpp", "gguf", "torch"),
     "transformers": ("transformers", "torch"),
+    "onnxruntime": ("onnxruntime", "onnx"),
 }
 
 
@@ -88,9 +89,25 @@ def _hugging_face(model: Weights, folder: Path) -> Path:
     return path
 
 
+def _onnx(model: Weights, folder: Path) -> Path:
+    from stentor.artifacts import staged_directory
+    from stentor.export.onnx_graph import build_onnx
+    from stentor.export.onnx_quantize import quantize_onnx_int8
+    from stentor.model.folder import write_settings
+
+    path = folder / "onnx"
+    arrays = {name: as_float32(array) for name, array in model.arrays.items()}
+    with staged_directory(path, kind="model") as staging:
+        write_settings(staging, model.config, None)
+        staging.write("float32.onnx", build_onnx(model.config, arrays).SerializeToString())
+        quantize_onnx_int8(staging.path / "float32.onnx", staging.path / "int8.onnx")
+    return path
+
+
 _FORMS: dict[str, Callable[[Weights, Path], Path]] = {
     "stentor": _as_it_is,
     "xllamacpp": _gguf,
     "llama_cpp": _gguf,
     "transformers": _hugging_face,
+    "onnxruntime": _onnx,
 }

@@ -8,6 +8,7 @@ from stentor.bench.engine import Engine, SteppedEngine
 from stentor.bench.setting import Request
 from stentor.model.weights import read_weights
 from stentor.runtime.cpu import CpuNetwork
+from stentor.runtime.network import CachedNetwork
 from stentor.version import __version__
 
 
@@ -28,6 +29,6 @@ def open_engine(request: Request) -> Engine:
     return SteppedEngine(read, version=__version__)
 
 
-def likeliest(network: CpuNetwork, token_ids: Sequence[int], start: int) -> int:
+def likeliest(network: CachedNetwork, token_ids: Sequence[int], start: int) -> int:
     """Read tokens after those before `start`, and return the likeliest one after the last of them."""
     return int(network.extend(token_ids, start)[-1].argmax())

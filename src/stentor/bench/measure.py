@@ -106,6 +106,8 @@ def settings_of(engine: str, threads: Iterable[int], *, quick: bool = False) -> 
             Setting(engine=engine, dtype="float32", cache_dtype="float32", attention=attention)
             for attention in ("sdpa", "eager")[:first]
         ]
+    elif engine == "onnxruntime":
+        kinds = [Setting(engine=engine, dtype=dtype, cache_dtype="float32") for dtype in ("int8", "float32")[:first]]
     else:
         kinds = [
             Setting(engine=engine, dtype=LLAMA_CPP_DTYPE, cache_dtype="float16", attention=attention)

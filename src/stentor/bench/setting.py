@@ -11,6 +11,7 @@ ENGINES = {
     "xllamacpp": "llama.cpp (xllamacpp)",
     "llama_cpp": "llama.cpp (llama-cpp-python)",
     "transformers": "transformers",
+    "onnxruntime": "onnxruntime",
 }
 """Engines by the name of the module that runs them, and what people call them."""
 FLASH, PLAIN = "flash", "plain"

@@ -20,6 +20,7 @@ class Format(StrEnum):
 
     HUGGINGFACE = "huggingface"
     GGUF = "gguf"
+    ONNX = "onnx"
     REFERENCE = "reference"
 
 
@@ -37,11 +38,13 @@ class Dtype(StrEnum):
 _DTYPES = {
     Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
     Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q5_0, Dtype.Q4_0, Dtype.FLOAT32),
+    Format.ONNX: (Dtype.FLOAT32,),
     Format.REFERENCE: (Dtype.FLOAT32,),
 }
 _PROOFS = {
     Format.HUGGINGFACE: "opening it in transformers",
     Format.GGUF: "opening it in llama.cpp",
+    Format.ONNX: "opening it in onnxruntime",
     Format.REFERENCE: "reading it back",
 }
 
@@ -57,7 +60,7 @@ def export(
         Dtype | None,
         typer.Option(
             help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q5_0, q4_0, "
-            "float32; reference: float32."
+            "float32; onnx (with an INT8 form beside it), reference: float32."
         ),
     ] = None,
     force: ForceFlag = False,
@@ -74,7 +77,7 @@ def export(
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Write MODEL as files that transformers or llama.cpp open, or in the reference's layout; kept once it is proven.
+    """Write MODEL as files that transformers, llama.cpp, onnxruntime or browsers open, each kept once it is proven.
 
     Example: stentor export runs/tiny model.gguf --to gguf --dtype q8_0
     """
@@ -87,25 +90,35 @@ def export(
     if compare is not None and to is not Format.GGUF:
         raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
     talk(f"writing {output} and {_PROOFS[to]}")
+    report = _exported(model, output, to, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
+    answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _exported(
+    model: str, output: Path, to: Format, *, dtype: str, replace: bool, unverified: bool, compare: str | None
+) -> ExportReport:
+    """Call the export of a format with those of the options that it has."""
     if to is Format.HUGGINGFACE:
         from stentor.export.huggingface import export_huggingface
 
-        report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
-    elif to is Format.GGUF:
+        return export_huggingface(model, output, dtype=dtype, replace=replace, unverified=unverified)
+    if to is Format.GGUF:
         from stentor.export.gguf import export_gguf
 
-        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
-    else:
-        from stentor.export.reference import export_reference
+        return export_gguf(model, output, dtype=dtype, replace=replace, unverified=unverified, compare=compare)
+    if to is Format.ONNX:
+        from stentor.export.onnx import export_onnx
 
-        report = export_reference(model, output, replace=force)
-    answer(_described(report), report.to_dict(), as_json=json_output)
+        return export_onnx(model, output, replace=replace)
+    from stentor.export.reference import export_reference
+
+    return export_reference(model, output, replace=replace)
 
 
 def _described(report: ExportReport) -> str:
     kept = f"{report.path}: {report.format}, {report.dtype}, {size(report.size_bytes)}"
     proof, mapped = report.proof, report.mapped_tokenizer
-    cost = _mapping_described(mapped) if mapped else []
+    cost = [*(_mapping_described(mapped) if mapped else []), *_beside(report)]
     if proof is None:
         return "\n".join([kept, "unverified: no consumer was installed to prove it", *cost])
     bytes_proven = f", bytes of {proof.num_tokens:,} tokens equal" if proof.num_tokens else ""
@@ -122,6 +135,17 @@ def _described(report: ExportReport) -> str:
             *cost,
         ]
     )
+
+
+def _beside(report: ExportReport) -> list[str]:
+    """Say what was written beside the form that was proven, and what else is to be known."""
+    lines = [
+        f"with {variant.path}: {variant.dtype}, {size(variant.size_bytes)}\n"
+        f"  cost of {variant.dtype} against the original: mean KL {variant.original.mean_kl_nats:.2g} nats, "
+        f"largest {variant.original.max_kl_nats:.2g}"
+        for variant in report.variants
+    ]
+    return [*lines, *([report.remark] if report.remark else [])]
 
 
 def _mapping_described(mapped: MappedTokenizer) -> list[str]:

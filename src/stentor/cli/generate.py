@@ -51,7 +51,9 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from stdin.")],
     model: Annotated[
         str,
-        typer.Option(help="A model folder, a run folder, a .gguf file or a Hub id; stentor-12m ships with Stentor."),
+        typer.Option(
+            help="A model folder, a run folder, a .gguf or .onnx file, or a Hub id; stentor-12m ships with it."
+        ),
     ] = "stentor-12m",
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens.")] = 50,
     min_new_tokens: MinNewTokensOption = 0,

@@ -107,12 +107,28 @@ class MappedTokenizer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A smaller form of the model, beside the one that was proven.
+
+    Attributes:
+        original: against the model that was exported, in float32: what does it cost?
+    """
+
+    path: str
+    dtype: str
+    size_bytes: int
+    original: Agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
     """An export that was kept.
 
     Attributes:
         proof: None where no consumer was installed to prove it.
         mapped_tokenizer: what is lost where the format cannot carry the model's own tokenizer; None where it can.
+        variants: smaller forms that were written beside it.
+        remark: what else its users must know.
     """
 
     path: str
@@ -121,6 +137,8 @@ class ExportReport:
     size_bytes: int
     proof: Proof | None
     mapped_tokenizer: MappedTokenizer | None = None
+    variants: tuple[Variant, ...] = ()
+    remark: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, and `verified`."""

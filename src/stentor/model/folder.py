@@ -54,6 +54,7 @@ __all__ = [
     "require_matching",
     "resolve_model",
     "write_model_folder",
+    "write_settings",
 ]
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -123,8 +124,15 @@ def write_model_folder(
     """
     check_tensors(config, tensors, origin="the model to write")
     stored = {name: tensors[name].to("cpu", dtype).contiguous() for name in expected_shapes(config)}
-    staging.write(CONFIG_NAME, _json(hugging_face_config(config, tokenizer, dtype=dtype)))
     staging.write(WEIGHTS_NAME, save(renamed(stored), metadata={"format": "pt"}))
+    write_settings(staging, config, tokenizer, dtype=dtype)
+
+
+def write_settings(
+    staging: Staging, config: ModelConfig, tokenizer: Tokenizer | None, *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write what a model folder has beside its weights: sizes, defaults of generation, the tokenizer."""
+    staging.write(CONFIG_NAME, _json(hugging_face_config(config, tokenizer, dtype=dtype)))
     staging.write("generation_config.json", _json({**GENERATION_DEFAULTS, **_special_ids(tokenizer)}))
     if tokenizer is not None:
         for name, data in tokenizer.files(model_max_length=config.max_position_embeddings).items():

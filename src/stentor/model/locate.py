@@ -12,7 +12,9 @@ from stentor.errors import UserError, missing_extra
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 GGUF_NAME = "model.gguf"
-_GGUF_SUFFIX = ".gguf"
+ONNX_NAME = "model.onnx"
+ONNX_FOLDER = "onnx"
+_GGUF_SUFFIX, _ONNX_SUFFIX = ".gguf", ".onnx"
 BEST_NAME = "best.json"
 CHECKPOINTS_NAME = "checkpoints"
 _SHIPPED = Path(str(resources.files("stentor"))) / "models"
@@ -61,6 +63,28 @@ def shipped_models() -> list[str]:
 def is_gguf(path: Path) -> bool:
     """Whether this is a file that is named as GGUF files are."""
     return path.suffix == _GGUF_SUFFIX and path.is_file()
+
+
+def find_onnx(path_or_id: str | Path) -> Path | None:
+    """Return the .onnx file that a name stands for; None where it stands for no ONNX model.
+
+    Args:
+        path_or_id: such a file; a folder with one called model.onnx; or a folder with a config.json and no weights but
+            onnx/model.onnx.
+
+    Raises:
+        UserError: a file of that name is not there.
+    """
+    path = Path(path_or_id)
+    if path.suffix == _ONNX_SUFFIX:
+        if not path.is_file():
+            raise UserError(f"there is no file {path}", fix="check the name")
+        return path
+    if (path / ONNX_NAME).is_file() and not (path / CONFIG_NAME).is_file():
+        return path / ONNX_NAME
+    below = path / ONNX_FOLDER / ONNX_NAME
+    is_alone = below.is_file() and (path / CONFIG_NAME).is_file() and not (path / WEIGHTS_NAME).exists()
+    return below if is_alone else None
 
 
 def weights_file(path: Path) -> Path:

@@ -10,7 +10,7 @@ from stentor.errors import UserError
 from stentor.model.config import ModelConfig
 from stentor.model.config_file import parse_config
 from stentor.model.gguf_model import read_gguf_model
-from stentor.model.locate import CONFIG_NAME, is_gguf, resolve_model, weights_file
+from stentor.model.locate import CONFIG_NAME, find_onnx, is_gguf, resolve_model, weights_file
 from stentor.model.quantized import Array
 from stentor.model.safetensors_file import read_safetensors
 from stentor.tokenizer import Tokenizer
@@ -48,6 +48,11 @@ def read_weights(path_or_id: str | Path) -> Weights:
         UserError: a file or tensor is missing, unexpected, mis-shaped or not finite, or the tokenizer has more
             tokens than the embedding has rows.
     """
+    if onnx := find_onnx(path_or_id):
+        raise UserError(
+            f"{onnx} is a graph for onnxruntime, which generate and evaluate run; its weights are not read",
+            fix="pass the model that it was exported from",
+        )
     path = resolve_model(path_or_id)
     if is_gguf(path):
         config, arrays, tokenizer = read_gguf_model(path)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from stentor.artifacts import write_file
 from stentor.bench.measure import Bench, Result
 from stentor.bench.setting import ENGINES
-from stentor.report.drawing import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION, Format, drawn, dress
+from stentor.report.drawing import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, Format, drawn, dress
 from stentor.report.tokenizers import plot_format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = dict(zip(ENGINES, (BLUE, ORANGE, VERMILION, GREEN), strict=True))
+_COLOURS = dict(zip(ENGINES, (BLUE, ORANGE, VERMILION, GREEN, PURPLE), strict=True))
 
 
 def write_engines(bench: Bench, path: Path) -> None:

@@ -45,11 +45,13 @@ def load(
     """Read a model folder, a run folder's best checkpoint, a .gguf file or a Hub id, ready to write and score text.
 
     Args:
-        path_or_id: which model. `transformers:` before a folder or a Hub id opens any causal language model through
-            transformers, with weights in the dtype of its file.
+        path_or_id: which model. An ONNX export computes in onnxruntime, in its own dtype. `transformers:` before a
+            folder or a Hub id opens any causal language model through transformers, with weights in the dtype of its
+            file.
         dtype: of the weights on a CPU, one of `dtypes.DTYPES`; int8 rounds each row of a matrix to 255 steps.
         cache_dtype: of keys and values there, one of `dtypes.CACHE_DTYPES`.
-        num_threads: of a pass there; None takes as many as are fastest, which some passes find out.
+        num_threads: of a pass there; None takes as many as are fastest, which some passes find out (in onnxruntime:
+            all cores that the process may use).
         device: `cpu`; `cuda` or `mps`, which compute in torch and float32; `auto` is one of these where there is one.
 
     Raises:

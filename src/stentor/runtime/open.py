@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
-from stentor.model.weights import Weights, read_weights, require_matching
+from stentor.model.locate import find_onnx
+from stentor.model.weights import Weights, read_weights, require_matching, required_tokenizer
 from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CpuNetwork
 from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
@@ -48,6 +49,8 @@ def open_network(
         raise UserError(f"num_threads is {num_threads}", fix="use one thread or more")
     if str(path_or_id).startswith(TRANSFORMERS):
         return _in_transformers(str(path_or_id).removeprefix(TRANSFORMERS), device)
+    if onnx := find_onnx(path_or_id):
+        return _in_onnxruntime(onnx, num_threads=num_threads, device=device)
     read = read_weights(path_or_id)
     tokenizer = read.require_tokenizer()
     chosen = _torch_device(device)
@@ -88,6 +91,17 @@ def _in_transformers(path_or_id: str, device: str) -> Opened:
     tokenizer = open_transformers_tokenizer(path_or_id)
     require_matching(tokenizer, network.config, origin=path_or_id)
     return Opened(network, tokenizer, Path(path_or_id))
+
+
+def _in_onnxruntime(path: Path, *, num_threads: int | None, device: str) -> Opened:
+    from stentor.runtime.onnx_network import onnx_folder, open_onnx
+
+    if device not in ("cpu", "auto"):
+        raise UserError(f"an ONNX model computes on the CPU here, not on {device}", fix="leave --device out")
+    network, folder = open_onnx(path, num_threads=num_threads), onnx_folder(path)
+    tokenizer = required_tokenizer(Tokenizer.load(folder) if Tokenizer.is_in(folder) else None, folder)
+    require_matching(tokenizer, network.config, origin=str(path))
+    return Opened(network, tokenizer, path)
 
 
 def _torch_device(name: str) -> torch.device | None:

@@ -1,0 +1,205 @@
+"""Graphs in onnxruntime behind our protocol: the logits of a fresh pass, whatever was read and taken back before."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from networks import on_cpu, random_llama, tensors_of
+
+from stentor.artifacts import staged_directory
+from stentor.errors import MissingDependencyError, UserError
+from stentor.export.onnx_graph import build_onnx
+from stentor.export.onnx_quantize import quantize_onnx_int8
+from stentor.model.folder import write_settings
+from stentor.runtime import onnx_network
+from stentor.runtime.engine import LanguageModel, load
+from stentor.runtime.onnx_network import open_onnx
+
+PROMPT = "The people who"
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def llama(request, tiny_config):
+    return random_llama(dataclasses.replace(tiny_config, carrier=request.param, num_key_value_heads=1))
+
+
+@pytest.fixture(scope="module")
+def folder(llama, tiny_tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "model"
+    with staged_directory(path, kind="model") as staging:
+        write_settings(staging, llama.config, tiny_tokenizer)
+        staging.write("onnx/model.onnx", build_onnx(llama.config, tensors_of(llama)).SerializeToString())
+        quantize_onnx_int8(staging.path / "onnx/model.onnx", staging.path / "onnx/model_quantized.onnx")
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(folder):
+    return open_onnx(folder / "onnx" / "model.onnx", num_threads=1)
+
+
+def logits_of(llama, token_ids):
+    with torch.no_grad():
+        return llama(torch.tensor([token_ids]))[0].numpy()
+
+
+def test_reading_back_and_forth_gives_the_logits_of_a_fresh_pass(llama, network):
+    context, generator, read = llama.config.max_position_embeddings, np.random.default_rng(0), []
+    network = network.fresh()
+    for _ in range(25):
+        start = int(generator.integers(0, len(read) + 1))
+        more = generator.integers(0, 300, min(context - start, int(generator.integers(1, 6)))).tolist()
+        if not more:
+            continue
+        read[start:] = more
+        all_scored = bool(generator.integers(2))
+        made = network.extend(more, start, all_scored=all_scored)
+        expected = logits_of(llama, read)[start:] if all_scored else logits_of(llama, read)[-1:]
+        np.testing.assert_allclose(made, expected, atol=2e-3, rtol=1e-4)
+        assert made.dtype == np.float32
+        made[:] = 0  # whoever asks may write to it
+
+
+def test_sequences_are_kept_apart_and_can_begin_alike(llama, network):
+    three = network.fresh(3)
+    three.extend([1, 2, 3], 0)
+    three.share(2)
+    made = three.extend_each([7, 8, 9], [2, 2, 2], [0, 1, 2])
+    for row, token in zip(made, (7, 8, 9), strict=True):
+        np.testing.assert_allclose(row, logits_of(llama, [1, 2, token])[-1], atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(
+        three.extend([4], 3, sequence=1), logits_of(llama, [1, 2, 8, 4])[-1:], atol=2e-3, rtol=1e-4
+    )
+
+
+def test_a_fresh_network_has_read_nothing(llama, network):
+    network.extend([1, 2, 3], 0)
+    np.testing.assert_allclose(network.fresh().extend([7], 0), logits_of(llama, [7]), atol=2e-3, rtol=1e-4)
+
+
+def test_windows_are_scored_as_on_our_engine(llama, network):
+    generator = np.random.default_rng(3)
+    inputs, targets = generator.integers(0, 300, (2, 3, 20))
+    targets[2, 15:] = -100
+    expected = on_cpu(llama).window_nats(inputs, targets)
+    np.testing.assert_allclose(network.window_nats(inputs, targets), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_ids_and_positions_out_of_range_are_refused(network):
+    with pytest.raises(UserError, match="outside the model's vocabulary"):
+        network.extend([100_000], 0)
+    with pytest.raises(UserError, match="outside the model's context"):
+        network.extend([1], network.config.max_position_embeddings)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_are_those_that_were_asked_for(folder, num_threads):
+    session = open_onnx(folder / "onnx" / "model.onnx", num_threads=num_threads)._session
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (num_threads, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_without_a_number_all_usable_cores_compute(folder, monkeypatch):
+    monkeypatch.setattr(onnx_network, "usable_cores", lambda: 2.5)
+    assert open_onnx(folder / "onnx" / "model.onnx")._session.get_session_options().intra_op_num_threads == 2
+
+
+@pytest.mark.parametrize("name", ["", "onnx", "onnx/model.onnx"])
+def test_greedy_text_is_our_engine_s(llama, folder, tiny_tokenizer, name):
+    ours = LanguageModel(on_cpu(llama), tiny_tokenizer)
+    theirs = load(folder / name if name else folder, num_threads=1)
+    options = {"temperature": 0, "max_new_tokens": 30, "ignore_eos": True}
+    assert theirs.generate(PROMPT, **options) == ours.generate(PROMPT, **options)
+    assert theirs.origin == folder / "onnx" / "model.onnx"
+
+
+def test_the_int8_form_is_opened_by_its_name(llama, folder):
+    model = load(folder / "onnx" / "model_quantized.onnx", num_threads=1)
+    made = model.network.extend([1, 2, 3], 0)
+    assert np.corrcoef(made.ravel(), logits_of(llama, [1, 2, 3])[-1])[0, 1] > 0.99
+    assert model.generate(PROMPT, max_new_tokens=5)
+
+
+def test_sampled_continuations_and_drafts_work(folder):
+    model = load(folder, num_threads=1)
+    assert [made.text for made in model.complete(PROMPT, n=3, max_new_tokens=8, seed=4)] == [
+        made.text for made in model.complete(PROMPT, n=3, max_new_tokens=8, seed=4)
+    ]
+    drafted = model.generate(PROMPT, draft="lookup", temperature=0, max_new_tokens=20)
+    assert drafted == model.generate(PROMPT, temperature=0, max_new_tokens=20)
+
+
+def copied(folder, tmp_path):
+    shutil.copytree(folder, copy := tmp_path / "copy")
+    (copy / "manifest.json").unlink()
+    return copy
+
+
+def test_a_damaged_graph_is_refused_in_one_sentence(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    file = copy / "onnx" / "model.onnx"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"onnxruntime does not open .*model\.onnx") as caught:
+        load(copy)
+    assert str(caught.value).count("\n") == 1
+
+
+def test_another_model_s_config_is_refused(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(UserError, match=r"not the graph that its config.json describes: .*\.2\.key"):
+        load(copy)
+
+
+def test_a_graph_of_something_else_is_refused(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    model = onnx.load(copy / "onnx" / "model.onnx")
+    model.graph.input[0].name = "pixels"
+    for node in model.graph.node:
+        node.input[:] = ["pixels" if name == "input_ids" else name for name in node.input]
+    onnx.save(model, copy / "onnx" / "model.onnx")
+    with pytest.raises(UserError, match="differ in input_ids"):
+        load(copy)
+
+
+def test_a_graph_alone_is_refused(folder, tmp_path):
+    shutil.copy(folder / "onnx" / "model.onnx", tmp_path / "alone.onnx")
+    with pytest.raises(UserError, match=r"alone.onnx has no config.json beside it"):
+        load(tmp_path / "alone.onnx")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (copy / name).unlink()
+    with pytest.raises(UserError, match=r"has no tokenizer\.json"):
+        load(copy)
+
+
+def test_other_devices_are_refused(folder):
+    with pytest.raises(UserError, match="computes on the CPU here, not on cuda"):
+        load(folder, device="cuda")
+    assert load(folder, device="auto", num_threads=1).network.config
+
+
+def test_without_onnxruntime_the_extra_is_named(folder):
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "import stentor\nfrom stentor.errors import MissingDependencyError\n"
+        "try:\n    stentor.load(sys.argv[1])\n"
+        "except MissingDependencyError as error:\n    print(error.exit_code, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("4 an ONNX model needs the package 'onnxruntime'")
+    assert "stentor[export]" in done.stdout
+    assert MissingDependencyError.exit_code == 4
