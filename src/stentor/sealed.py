@@ -26,8 +26,9 @@ def require_sealed(path: Path, data: bytes | NDArray[np.uint8]) -> None:
     """
     if not (path.parent / MANIFEST_NAME).is_file():
         return
+    contents = data if isinstance(data, bytes) else data.data
     size_and_digest = read_manifest(path.parent).files.get(path.name)
-    if size_and_digest and size_and_digest[1] != hashlib.sha256(data).hexdigest():
+    if size_and_digest and size_and_digest[1] != hashlib.sha256(contents).hexdigest():
         raise CorruptArtifactError(
             f"{path} does not match its checksum",
             fix=f"make this artifact again; or, if you changed it on purpose, remove {MANIFEST_NAME} beside it",

@@ -133,7 +133,7 @@ def open_transformers(path_or_id: str | Path, *, device: str = "cpu") -> Transfo
     if (index := Path(path_or_id) / INDEX_NAME).is_file():
         read_index(index)  # transformers would follow a name that leads out of the folder
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        opened: Any = AutoModelForCausalLM.from_pretrained(
             str(path_or_id), dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=False
         )
     except Exception as error:  # of a damaged file it raises whatever its parts do
@@ -142,6 +142,7 @@ def open_transformers(path_or_id: str | Path, *, device: str = "cpu") -> Transfo
             f"transformers opens no causal language model at {path_or_id}: {reason:.300}",
             fix="check the name, or fetch the model again",
         ) from None
+    model, loaded = opened
     _require_whole(model, loaded, path_or_id)
     network = TransformersNetwork(model.to(device).eval())
     if not network.can_take_back():
