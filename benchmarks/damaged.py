@@ -24,7 +24,7 @@ from formats import FORMATS, SLOW_FORMATS
 from trial import HARMLESS, OTHER, REFUSED, Tally, try_all
 from worker import FLOOR_BYTES, MAX_SECONDS
 
-COUNT, LEAST = 10, 500
+COUNT, SLOW_COUNT, LEAST = 10, 4, 500
 DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- damaged -->\n", "<!-- end of damaged -->"
 
@@ -72,7 +72,9 @@ def main() -> None:
     num_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     seeds = range(100, 100 + num_seeds)
     with tempfile.TemporaryDirectory() as folder:
-        tallies = try_all([*FORMATS, *SLOW_FORMATS], Path(folder), seeds=seeds, count=COUNT, on_format=print)
+        own, other = Path(folder, "own"), Path(folder, "transformers")
+        tallies = try_all(FORMATS, own, seeds=seeds, count=COUNT, on_format=print)
+        tallies |= try_all(SLOW_FORMATS, other, seeds=seeds[:1], count=SLOW_COUNT, on_format=print)
     for failure in (failure for tally in tallies.values() for failure in tally.failures):
         print(failure, file=sys.stderr)
     print(record("damaged", claims_of(tallies), details_of(tallies)).read_text())

@@ -117,6 +117,7 @@ def try_all(
     Raises:
         AssertionError: something that was pickled was unpickled.
     """
+    folder.mkdir(exist_ok=True)
     samples, siblings = (make_samples(folder / f"samples-{seed}", seed=seed) for seed in (0, 1))
     worker, tallies = Worker(folder / "worker"), {chosen.name: Tally() for chosen in formats}
     try:
