@@ -24,7 +24,7 @@ from formats import FORMATS, SLOW_FORMATS
 from trial import HARMLESS, OTHER, REFUSED, Tally, try_all
 from worker import FLOOR_BYTES, MAX_SECONDS
 
-COUNT, SLOW_COUNT, LEAST = 10, 4, 500
+COUNT, SLOW_COUNT, LEAST = 5, 1, 500
 DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- damaged -->\n", "<!-- end of damaged -->"
 

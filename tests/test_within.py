@@ -16,7 +16,23 @@ def test_names_within_a_folder(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "../a", "a/../../b", "a/..", "/a", "//host/a", "\\a", "..\\a", "C:\\a", "C:a", "c:/a", "", ".", "a\0b"],
+    [
+        "..",
+        "../a",
+        "a/../../b",
+        "a/..",
+        "/a",
+        "//host/a",
+        "\\a",
+        "..\\a",
+        "C:\\a",
+        "C:a",
+        "c:/a",
+        "",
+        ".",
+        "a\0b",
+        "\ud800",
+    ],
 )
 def test_names_that_lead_out_of_it(name):
     assert leads_out(name)

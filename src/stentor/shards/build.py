@@ -109,7 +109,8 @@ def open_shards(path: Path) -> Shards:
     tokenizer = Tokenizer.load(path)
     train, validation = (open_shard(_shard_path(path, split)) for split in SPLITS)
     for shard in (train, validation):
-        if shard.tokenizer_sha256 != tokenizer.sha256:
+        made_with = shard.tokenizer_sha256, shard.vocab_size, shard.eos_token_id
+        if made_with != (tokenizer.sha256, tokenizer.vocab_size, tokenizer.eos_token_id):
             raise CorruptArtifactError(
                 f"{shard.path} was made with another tokenizer than the one beside it",
                 fix="make the shards again: stentor prepare",
