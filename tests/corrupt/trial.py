@@ -23,7 +23,7 @@ from stentor.artifacts import MANIFEST_NAME
 TIMES_THE_FILE = 4
 MAX_MESSAGE = 1500
 REFUSED, HARMLESS, OTHER = "refused", "harmless", "other content"
-_FIELD = re.compile(r"\b(model|train|text|tokenizer|name|description|recipe|num_\w+|head_dim)\b")
+_FIELD = re.compile(r"\b(model|train|text|tokenizer|name|description|recipe|carrier|num_\w+|head_dim)\b")
 
 
 @dataclass(slots=True)
