@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sealing import sealed as with_seal
 
 from stentor import artifacts
 from stentor.artifacts import (
@@ -380,6 +381,17 @@ def test_hostile_manifests_are_corrupt(tmp_path, data):
     (tmp_path / MANIFEST_NAME).write_bytes(data)
     with pytest.raises(CorruptArtifactError, match="damaged"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", "", "."])
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    make_folder(tmp_path / "thing", "x")
+    path = tmp_path / "thing" / MANIFEST_NAME
+    table = json.loads(path.read_bytes())
+    table["files"][name] = next(iter(table["files"].values()))
+    path.write_bytes(with_seal(table))
+    with pytest.raises(CorruptArtifactError, match="outside its folder"):
+        read_manifest(tmp_path / "thing")
 
 
 def test_newer_format_says_upgrade_even_when_its_fields_differ(tmp_path):

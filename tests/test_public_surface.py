@@ -27,7 +27,7 @@ PUBLIC = {
 STAGES = (
     *("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "bench", "report", "cli"),
 )
-SHARED = ("errors", "artifacts", "config", "version", "callable_stage", "compiled")
+SHARED = ("errors", "artifacts", "config", "version", "callable_stage", "compiled", "json_text", "sealed", "within")
 """Any stage may import these."""
 CONDUCTORS = ("prepare", "run", "demo", "doctor", "__init__", "__main__")
 """These put stages together, so only the command line and each other may import them."""

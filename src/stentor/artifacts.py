@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stentor.errors import CorruptArtifactError, UserError, refusal_of
+from stentor.json_text import parse_json
+from stentor.within import leads_out
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -151,7 +153,7 @@ def read_manifest(directory: Path, *, kind: str | None = None) -> Manifest:
     """
     path = directory / MANIFEST_NAME
     try:
-        raw = json.loads(_read_manifest_bytes(directory))
+        raw = parse_json(_read_manifest_bytes(directory))
         if (version := raw["format"]) != MANIFEST_FORMAT:
             raise CorruptArtifactError(
                 f"{path} has format {version!r}, this Stentor reads {MANIFEST_FORMAT}",
@@ -160,10 +162,12 @@ def read_manifest(directory: Path, *, kind: str | None = None) -> Manifest:
         seal = raw.pop("manifest_sha256")
         files = {name: (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in raw["files"].items()}
         manifest = Manifest(str(raw["kind"]), dict(raw["details"]), files)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CorruptArtifactError(f"{path} is damaged", fix="make this artifact again") from None
     if seal != _sha256_of_json(raw):
         raise CorruptArtifactError(f"{path} was altered after it was written", fix="make this artifact again")
+    if (outside := next(filter(leads_out, files), None)) is not None:
+        raise CorruptArtifactError(f"{path} names {outside!r}, outside its folder", fix="make this artifact again")
     if kind is not None and manifest.kind != kind:
         raise UserError(
             f"{directory} is a {manifest.kind!r} folder, not a {kind!r} folder", fix=f"pass a {kind!r} folder"

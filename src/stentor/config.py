@@ -289,7 +289,7 @@ def _read_toml(name_or_path: str | Path) -> dict[str, Any]:
         raise UserError(f"no recipe file {text}", fix="check the path, or name a published recipe") from None
     except OSError as error:
         raise UserError(f"the recipe {text} cannot be read ({error.strerror})", fix="check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of UTF-8, and of a number of thousands of digits
         raise UserError(f"{text} is not valid TOML: {error}", fix="mend that line") from None
 
 
@@ -308,7 +308,7 @@ def _parse_value(text: str) -> Any:
     """Read a TOML value; anything that is none is taken as a string, so paths need no quotes."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
     return table["value"] if len(table) == 1 else text
 
@@ -354,6 +354,8 @@ def _converted(key: str, value: Any, wanted: type) -> Any:
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
             raise UserError(f"{key} is {value!r}, not a list of names", fix='write it like ["a", "b"]')
         return tuple(_converted(key, name, str) for name in names)
+    if type(value) is int and abs(value) >= 1 << 64:
+        raise UserError(f"{key} is a number beyond 64 bits", fix=f"give {_TYPE_NAMES[wanted]} that fits")
     if wanted is float and type(value) is int:
         return float(value)
     if wanted is int and type(value) is float and value.is_integer():

@@ -11,8 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from stentor.artifacts import staged_directory, write_file
-from stentor.errors import UserError
+from stentor.artifacts import MANIFEST_NAME, staged_directory, write_file
+from stentor.errors import CorruptArtifactError, UserError
 from stentor.model.folder import parse_config, read_model_folder, write_model_folder
 from stentor.model.names import HEAD
 
@@ -69,6 +69,8 @@ def test_a_tied_head_is_stored_once(model_dir):
 
 
 def edit_config(model_dir, **changes) -> None:
+    """Change settings as a user may in a folder that no checksum covers."""
+    (model_dir / MANIFEST_NAME).unlink(missing_ok=True)
     raw = json.loads((model_dir / "config.json").read_bytes())
     write_file(model_dir / "config.json", json.dumps({k: v for k, v in {**raw, **changes}.items() if v != "absent"}))
 
@@ -104,6 +106,31 @@ def test_a_config_that_is_not_this_model_is_refused(model_dir, changes, message)
         read_model_folder(model_dir)
     assert message in caught.value.message
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_what_was_altered_since_it_was_sealed_is_refused(model_dir, name):
+    path = model_dir / name
+    data = path.read_bytes()
+    changed = (
+        data.replace(b'"rope_theta": 10000.0', b'"rope_theta": 10001.0')
+        if name == "config.json"
+        else data[:-2] + b"\0\0"
+    )
+    assert len(changed) == len(data)
+    write_file(path, changed)
+    with pytest.raises(CorruptArtifactError, match=rf"{name} does not match its checksum") as caught:
+        read_model_folder(model_dir)
+    assert "remove manifest.json" in caught.value.fix
+    (model_dir / MANIFEST_NAME).unlink()
+    read_model_folder(model_dir)
+
+
+def test_a_key_that_stands_twice_is_refused(model_dir):
+    path = model_dir / "config.json"
+    write_file(path, path.read_bytes().replace(b'"use_cache": true', b'"vocab_size": 384, "use_cache": true'))
+    with pytest.raises(UserError, match=r"config\.json is not a whole config\.json .*'vocab_size' stands twice"):
+        read_model_folder(model_dir)
 
 
 def test_a_config_nested_too_deeply_is_refused(model_dir):

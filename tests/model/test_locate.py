@@ -12,15 +12,29 @@ from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.model.folder import read_model_folder
 from stentor.model.locate import find_onnx, is_gguf, resolve_model, shipped_models, weights_file
+from stentor.model.weight_index import INDEX_NAME
 
 
 def test_a_run_stands_for_its_best_checkpoint(tmp_path, model_dir):
     shutil.copytree(model_dir, tmp_path / "run" / "checkpoints" / "step-0000012")
     write_file(tmp_path / "run" / "best.json", '{"step": 12}')
     assert resolve_model(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-0000012"
-    write_file(tmp_path / "run" / "best.json", '{"st')
+
+
+@pytest.mark.parametrize(
+    "step", ['"../../elsewhere"', "3.5", "-1", "true", "[" * 100_000, "1e999", "NaN", '1, "step": 2']
+)
+def test_a_run_that_names_no_step_as_its_best_is_refused(tmp_path, step):
+    write_file(tmp_path / "best.json", f'{{"step": {step}}}')
     with pytest.raises(UserError, match=r"best\.json is damaged"):
-        resolve_model(tmp_path / "run")
+        resolve_model(tmp_path)
+
+
+def test_weights_in_several_files_stand_for_their_index(tmp_path):
+    write_file(tmp_path / INDEX_NAME, "{}")
+    assert weights_file(tmp_path) == tmp_path / INDEX_NAME
+    write_file(tmp_path / "model.safetensors", b"")
+    assert weights_file(tmp_path) == tmp_path / "model.safetensors"
 
 
 def test_what_is_no_model_is_said_to_be_none(tmp_path):

@@ -181,3 +181,28 @@ def test_a_series_is_short_ordered_and_keeps_the_mean(values):
 def test_a_series_runs_along_what_is_asked_for():
     assert series([train(1), train(2)], "loss_nats", along="tokens_seen") == ([100.0, 200.0], [5.0, 5.0])
     assert series([train(1)], "unknown") == ([], [])
+
+
+@pytest.mark.parametrize("name", ["seconds", "tokens_per_second"])
+@pytest.mark.parametrize("odd", ["x", [], {}, float("nan"), 10**400])
+def test_a_record_whose_time_is_no_number_is_passed_over(tmp_path, name, odd):
+    log = read_log(write_log(tmp_path / "log.jsonl", [train(1), {**train(2), name: odd}, {**train(3), name: None}]))
+    assert [record["step"] for record in log.train] == [1, 3]
+    assert log.seconds >= 0
+
+
+@pytest.mark.parametrize("odd", ["x", [], {"a": 1}, float("inf")])
+def test_a_start_whose_rates_are_no_numbers_is_passed_over(tmp_path, odd):
+    start = {"kind": "start", "step": 0, "num_parameters": 9, "flops_per_token": odd, "peak_flops": 5.0}
+    log = read_log(write_log(tmp_path / "log.jsonl", [start, train(1)]))
+    assert log.starts == ()
+    assert log.utilisation_per_rate is None
+
+
+@pytest.mark.parametrize("odd", ["x", None, float("nan"), 10**400])
+def test_a_number_that_cannot_be_drawn_is_left_out(odd):
+    assert series([{"step": 1, "lr": 0.5}, {"step": 2, "lr": odd}], "lr") == ([1.0], [0.5])
+
+
+def test_deep_nesting_is_passed_over(tmp_path):
+    assert read_log(write_log(tmp_path / "log.jsonl", [train(1)], b"[" * 100_000 + b"\n")).train == (train(1),)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from stentor.errors import UserError
+from stentor.errors import CorruptArtifactError, UserError
 from stentor.runtime.engine import load
 from stentor.runtime.transformers_network import TransformersNetwork, open_transformers
+from stentor.tokenizer.transformers_tokenizer import open_transformers_tokenizer
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16}
 KINDS = {
@@ -183,3 +185,82 @@ def test_rows_that_pad_the_vocabulary_are_never_drawn(tiny_tokenizer, tmp_path):
 def test_a_tokenizer_of_more_ids_than_the_model_is_refused(tiny_tokenizer, tmp_path):
     with pytest.raises(UserError, match="the tokenizer has 320 tokens but the model"):
         load(folder_of(tmp_path, tiny_tokenizer, 300))
+
+
+# --- damaged folders ---
+
+
+def without_tensor(path, name: str) -> None:
+    save_file({key: t for key, t in load_file(path).items() if key != name}, path, metadata={"format": "pt"})
+
+
+@pytest.fixture
+def folder(tiny_tokenizer, tmp_path):
+    folder_of(tmp_path / "model", tiny_tokenizer, 320)
+    return tmp_path / "model"
+
+
+def test_a_tensor_that_is_missing_is_not_filled_with_random_numbers(folder):
+    without_tensor(folder / "model.safetensors", "transformer.h.0.attn.c_attn.weight")
+    with pytest.raises(
+        UserError, match=r"not the whole model: 1 missing, such as transformer\.h\.0\.attn\.c_attn\.weight"
+    ):
+        open_transformers(folder)
+
+
+def test_a_tensor_of_another_shape_is_refused(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.ln_f.weight"] = torch.ones(17)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError):
+        open_transformers(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.ln_f.weight"][3] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"transformer\.ln_f\.weight at .* holds NaN"):
+        open_transformers(folder)
+
+
+def test_a_pickle_is_never_opened(folder):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="transformers opens no causal language model at"):
+        open_transformers(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 99, b"\xff" * 99])
+def test_damaged_weights_are_refused_in_one_sentence(folder, damage):
+    (folder / "model.safetensors").write_bytes(damage)
+    with pytest.raises(UserError, match="transformers opens no causal language model at") as caught:
+        open_transformers(folder)
+    assert "\n" not in caught.value.message
+
+
+def test_an_index_that_leads_out_of_the_folder_is_not_followed(folder):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder.parent / "away.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, "../away.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="which is no file beside it"):
+        open_transformers(folder)
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(folder):
+    table = json.loads((folder / "config.json").read_bytes())
+    table |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(table))
+    (folder / "mine.py").write_text("raise SystemExit(7)")
+    with pytest.raises(UserError, match="transformers opens no causal language model at"):
+        open_transformers(folder)
+
+
+def test_a_damaged_tokenizer_is_not_opened_in_another_way(tiny_tokenizer, tmp_path):
+    tiny_tokenizer.save(tmp_path / "sealed")
+    path = tmp_path / "sealed" / "tokenizer.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CorruptArtifactError, match="does not match its checksum"):
+        open_transformers_tokenizer(tmp_path / "sealed")

@@ -5,6 +5,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
+from sealing import seal_anew
 
 from stentor.artifacts import read_manifest, verify_directory
 from stentor.errors import CorruptArtifactError, UserError
@@ -170,7 +171,23 @@ def test_other_folders_are_refused(tokenizer, tmp_path):
 def test_truncated_shard_is_refused(copied):
     data = (copied / "train.bin").read_bytes()
     (copied / "train.bin").write_bytes(data[:-8])
-    with pytest.raises(CorruptArtifactError, match=r"train\.bin cannot be used"):
+    with pytest.raises(CorruptArtifactError, match=r"train\.bin has \d+ bytes, its manifest says"):
+        open_shards(copied)
+
+
+@pytest.mark.parametrize("offset", [100, 4096, 4101, -3])
+def test_an_altered_byte_is_refused(copied, offset):
+    data = bytearray((copied / "train.bin").read_bytes())
+    data[offset] ^= 1
+    (copied / "train.bin").write_bytes(bytes(data))
+    with pytest.raises(CorruptArtifactError, match=r"train\.bin does not match its checksum"):
+        open_shards(copied)
+
+
+@pytest.mark.parametrize("details", [{"train": 5}, {"validation": {"num_lost_bytes": "many"}}])
+def test_a_manifest_that_says_something_else_is_refused(copied, details):
+    seal_anew(copied / "train.bin", **details)
+    with pytest.raises(CorruptArtifactError, match="does not say what its ids leave out"):
         open_shards(copied)
 
 
@@ -186,6 +203,7 @@ def test_tokenizer_of_another_shard_is_refused(copied, tmp_path, corpus):
     other = train_bpe([document.text for document in corpus("train")] * 2, vocab_size=275)
     build_shards(corpus, other, tmp_path / "other")
     shutil.copy(copied / "train.bin", tmp_path / "other" / "train.bin")
+    seal_anew(tmp_path / "other" / "train.bin")
     with pytest.raises(CorruptArtifactError, match="made with another tokenizer"):
         open_shards(tmp_path / "other")
 

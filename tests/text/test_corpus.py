@@ -254,8 +254,17 @@ def test_file_of_another_size_is_refused_on_opening(source, tmp_path, damage):
     file = corpus.path / "validation.jsonl.zst"
     data = file.read_bytes()
     file.write_bytes(data[:-1] if damage == "cut" else data + b"\0")
-    with pytest.raises(CorruptArtifactError, match="missing or was altered"):
+    with pytest.raises(CorruptArtifactError, match=r"validation\.jsonl\.zst has \d+ bytes, its manifest says"):
         open_corpus(corpus.path)
+
+
+def test_flipped_byte_is_refused_on_opening(source, tmp_path):
+    file = prepare_corpus(config(source), tmp_path / "corpus").path / "train.jsonl.zst"
+    data = file.read_bytes()
+    for position in range(0, len(data), 7):
+        file.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        with pytest.raises(CorruptArtifactError, match=r"train\.jsonl\.zst does not match its checksum"):
+            open_corpus(tmp_path / "corpus")
 
 
 def test_flipped_byte_is_refused_on_reading_or_leaves_the_text_as_it_was(source, tmp_path):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file, save
+from sealing import seal_anew
 
 from stentor.artifacts import MANIFEST_NAME, staged_directory, verify_directory, write_file
 from stentor.config import Recipe
@@ -281,6 +282,35 @@ def test_a_best_checkpoint_that_is_gone_is_not_named(save_at, tmp_path):
 
 
 # --- what is damaged ---
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"step": "3"},
+        {"step": -1},
+        {"step": True},
+        {"tokens_seen": 1.5},
+        {"best_loss_nats": "low"},
+        {"best_loss_nats": float("inf")},
+        {"data_sha256": None},
+        {"surprise": 1},
+    ],
+)
+def test_a_manifest_that_names_no_place_to_go_on_is_passed_over(save_at, tmp_path, details):
+    save_at(3)
+    seal_anew(save_at(6) / MANIFEST_NAME, **details)
+    notes = []
+    found = load_latest(tmp_path, on_note=notes.append)
+    assert found
+    assert found[1].step == 3
+    assert "step-0000006 does not say where the run stood" in notes[0]
+
+
+def test_the_reason_why_no_checkpoint_is_whole_is_told(save_at, tmp_path):
+    (save_at(3) / STATE_NAME).unlink()
+    with pytest.raises(UserError, match=rf"every checkpoint in .* is damaged: .*{STATE_NAME} is missing"):
+        load_latest(tmp_path, on_note=lambda note: None)
 
 
 def test_no_checkpoint_yet_is_no_error(tmp_path):

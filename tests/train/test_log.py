@@ -131,7 +131,7 @@ def test_records_are_read_back_whole(log, tmp_path):
     assert list(records_of(tmp_path)) == []
     a_run(log)
     with (tmp_path / LOG_NAME).open("ab") as file:
-        file.write(b'\xff\n[1]\n7\n{"step": 1}\n{"kind": "train", "st')
+        file.write(b"\xff\n[1]\n7\n" + b"[" * 100_000 + b'\n{"step": 1}\n{"kind": "train", "st')
     assert list(records_of(tmp_path)) == lines_before_the_damage(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from stentor.errors import UserError, nearest_name
@@ -80,6 +81,14 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
         return asdict(self)
+
+
+def config_in(path: Path, **sizes: Any) -> ModelConfig:
+    """Return the sizes that a file holds; where they cannot be, the file is named."""
+    try:
+        return ModelConfig(**sizes)
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}", fix=error.fix) from None
 
 
 def padded_vocab_size(num_tokens: int) -> int:

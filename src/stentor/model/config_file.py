@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from stentor.errors import UserError
-from stentor.model.config import CARRIERS, ModelConfig
+from stentor.json_text import parse_json
+from stentor.model.config import CARRIERS, ModelConfig, config_in
+from stentor.sealed import require_sealed
 
 
 def parse_config(path: Path) -> ModelConfig:
@@ -15,17 +16,30 @@ def parse_config(path: Path) -> ModelConfig:
 
     Raises:
         UserError: it is damaged, or describes a network that ours is not.
+        CorruptArtifactError: it was altered since its folder was sealed.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})", fix="check the path") from None
+    config = _parsed(path, data)
+    require_sealed(path, data)
+    return config
+
+
+def _parsed(path: Path, data: bytes) -> ModelConfig:
+    try:
+        raw = parse_json(data)
         if raw["model_type"] not in CARRIERS:
             raise UserError(
-                f"{path} describes a {raw['model_type']!r} model", fix=f"Stentor reads {' and '.join(CARRIERS)} models"
+                f"{path} describes a {raw['model_type']!r:.80} model",
+                fix=f"Stentor reads {' and '.join(CARRIERS)} models",
             )
         rope = raw.get("rope_parameters") or {}
         _refuse_variants(path, raw, rope)
         heads = _whole(raw["num_attention_heads"])
-        return ModelConfig(
+        return config_in(
+            path,
             carrier=raw["model_type"],
             vocab_size=_whole(raw["vocab_size"]),
             hidden_size=_whole(raw["hidden_size"]),
@@ -39,11 +53,9 @@ def parse_config(path: Path) -> ModelConfig:
             rms_norm_eps=float(raw["rms_norm_eps"]),
             tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
         )
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})", fix="check the path") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"{path} is not a whole config.json ({error!r})", fix="fetch or export the model again"
+            f"{path} is not a whole config.json ({error!r:.300})", fix="fetch or export the model again"
         ) from None
 
 
@@ -69,4 +81,4 @@ def _refuse_variants(path: Path, raw: dict[str, Any], rope: dict[str, Any]) -> N
     }
     for name, (value, supported) in variants.items():
         if value != supported:
-            raise UserError(f"{path} has {name} {value!r}", fix=f"Stentor reads models with {name} {supported!r}")
+            raise UserError(f"{path} has {name} {value!r:.80}", fix=f"Stentor reads models with {name} {supported!r}")

@@ -14,6 +14,7 @@ from stentor.errors import UserError
 from stentor.model.gguf_header import DEFAULT_ALIGNMENT, Header, TensorInfo, read_header, refuse_damaged
 from stentor.model.quantized import BLOCK_DTYPES, BLOCK_SIZE, Array, Quantized
 from stentor.model.safetensors_file import bfloat16_to_float32, require_finite
+from stentor.sealed import require_sealed
 
 TYPE_NAMES = {
     0: "F32",
@@ -93,6 +94,7 @@ def open_gguf(path: Path) -> GgufFile:
 
     Raises:
         UserError: it cannot be read, is damaged, or holds a tensor of a type that we do not read.
+        CorruptArtifactError: it was altered since its folder was sealed.
     """
     try:
         size_bytes = path.stat().st_size
@@ -107,6 +109,7 @@ def open_gguf(path: Path) -> GgufFile:
         name: _view(data[begin + first : begin + last], header.tensors[name], f"{path}: {name}")
         for name, (first, last) in spans.items()
     }
+    require_sealed(path, data)
     return GgufFile(path, header.metadata, tensors)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stentor.errors import UserError
-from stentor.model.config import CARRIERS, ModelConfig
+from stentor.model.config import CARRIERS, ModelConfig, config_in
 from stentor.model.gguf_file import GgufFile, open_gguf
 from stentor.model.gguf_names import gguf_name, hugging_face_name, row_order
 from stentor.model.gguf_tokenizer import read_tokenizer
@@ -52,7 +52,8 @@ def _read_config(file: GgufFile) -> ModelConfig:
         )
     _refuse_variants(file, carrier)
     hidden, heads = file.whole(f"{carrier}.embedding_length"), file.whole(f"{carrier}.attention.head_count")
-    return ModelConfig(
+    return config_in(
+        file.path,
         carrier=carrier,
         vocab_size=_embedding_rows(file),
         hidden_size=hidden,

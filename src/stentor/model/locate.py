@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib import resources
 from pathlib import Path
 
 from stentor.errors import UserError, missing_extra
+from stentor.json_text import parse_json
+from stentor.model.weight_index import INDEX_NAME
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -83,19 +84,25 @@ def find_onnx(path_or_id: str | Path) -> Path | None:
     if (path / ONNX_NAME).is_file() and not (path / CONFIG_NAME).is_file():
         return path / ONNX_NAME
     below = path / ONNX_FOLDER / ONNX_NAME
-    is_alone = below.is_file() and (path / CONFIG_NAME).is_file() and not (path / WEIGHTS_NAME).exists()
+    has_weights = (path / WEIGHTS_NAME).exists() or (path / INDEX_NAME).exists()
+    is_alone = below.is_file() and (path / CONFIG_NAME).is_file() and not has_weights
     return below if is_alone else None
 
 
 def weights_file(path: Path) -> Path:
-    """Return the file that holds the weights of a resolved model."""
-    return path if is_gguf(path) else path / WEIGHTS_NAME
+    """Return the file that holds the weights of a resolved model, or the index of the files that do."""
+    if is_gguf(path):
+        return path
+    is_spread = not (path / WEIGHTS_NAME).exists() and (path / INDEX_NAME).is_file()
+    return path / (INDEX_NAME if is_spread else WEIGHTS_NAME)
 
 
 def best_checkpoint(run_dir: Path) -> Path:
     """Return the checkpoint folder a run calls its best."""
     try:
-        step = int(json.loads((run_dir / BEST_NAME).read_bytes())["step"])
+        step = parse_json((run_dir / BEST_NAME).read_bytes())["step"]
+        if type(step) is not int or step < 0:
+            raise TypeError
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run_dir / BEST_NAME} is damaged", fix="name a folder under checkpoints/ instead") from None
     return run_dir / CHECKPOINTS_NAME / checkpoint_name(step)

@@ -109,7 +109,7 @@ def _places(run: ComparedRun, along: str) -> dict[int, float]:
     """Return how many tokens, or seconds of updates, each step of a run came after."""
     if along == "tokens_seen":
         return {record["step"]: record["tokens_seen"] for record in (*run.log.train, *run.log.evaluations)}
-    passed = itertools.accumulate(record.get("seconds", 0.0) for record in run.log.train)
+    passed = itertools.accumulate(record.get("seconds") or 0.0 for record in run.log.train)
     return dict(zip((record["step"] for record in run.log.train), passed, strict=True))
 
 

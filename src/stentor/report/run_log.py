@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stentor.errors import UserError
+from stentor.json_text import parse_json
 
 Record = dict[str, Any]
 _MAX_POINTS = 400
@@ -50,7 +50,7 @@ class RunLog:
     @property
     def seconds(self) -> float:
         """Time that the updates took, without evaluations and checkpoints."""
-        return math.fsum(record.get("seconds", 0.0) for record in self.train)
+        return math.fsum(record.get("seconds") or 0.0 for record in self.train)
 
     @property
     def utilisation_per_rate(self) -> float | None:
@@ -89,13 +89,21 @@ def series(records: Sequence[Record], name: str, *, along: str = "step") -> tupl
 
     Args:
         records: of one kind.
-        name: of the number; records where it is missing or null are passed over.
+        name: of the number; records where it is missing, null or not finite are passed over.
         along: of what gives the places, such as `step` or `tokens_seen`.
     """
-    there = [record for record in records if isinstance(record.get(name), int | float)]
+    there = [record for record in records if _is_number(record.get(name))]
     width = -(-len(there) // _MAX_POINTS) or 1
     groups = [there[start : start + width] for start in range(0, len(there), width)]
     return [_mean(group, along) for group in groups], [_mean(group, name) for group in groups]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value can be drawn: a number that is finite, also as a float."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _mean(records: Sequence[Record], name: str) -> float:
@@ -105,16 +113,21 @@ def _mean(records: Sequence[Record], name: str) -> float:
 def _records(lines: Iterable[bytes]) -> Iterable[Record]:
     for line in lines:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if type(record["step"]) is int and _CHECKS[record["kind"]](record):
                 yield record
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
 
 
-def _has(*names: str) -> Callable[[Record], bool]:
-    """Return a check that each of these is there and finite."""
-    return lambda record: all(math.isfinite(record[name]) for name in names)
+def _has(*names: str, or_none: Sequence[str] = ()) -> Callable[[Record], bool]:
+    """Return a check that each of these is there and finite, and so is each that may be missing or null."""
+
+    def is_whole(record: Record) -> bool:
+        others = [record[name] for name in or_none if record.get(name) is not None]
+        return all(map(math.isfinite, [*(record[name] for name in names), *others]))
+
+    return is_whole
 
 
 def _has_scales(record: Record) -> bool:
@@ -135,9 +148,9 @@ def _shape_of(record: Record) -> list[tuple[str, int]]:
 
 
 _CHECKS: dict[str, Callable[[Record], bool]] = {
-    "train": _has("step", "tokens_seen", "loss_nats"),
+    "train": _has("step", "tokens_seen", "loss_nats", or_none=("seconds", "tokens_per_second")),
     "evaluation": _has("step", "tokens_seen", "loss_nats", "perplexity", "bits_per_byte"),
     "scales": _has_scales,
-    "start": _has("step", "num_parameters"),
+    "start": _has("step", "num_parameters", or_none=("flops_per_token", "peak_flops")),
 }
 """What makes a line a record of each kind that is read here, in the order of `RunLog`."""

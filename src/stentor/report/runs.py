@@ -51,7 +51,7 @@ class ComparedRun:
     @property
     def tokens_per_second(self) -> float | None:
         """The median over all updates, which a slow first one does not move."""
-        rates = [record["tokens_per_second"] for record in self.log.train if "tokens_per_second" in record]
+        rates = [rate for record in self.log.train if (rate := record.get("tokens_per_second")) is not None]
         return statistics.median(rates) if rates else None
 
     def to_dict(self) -> dict[str, Any]:

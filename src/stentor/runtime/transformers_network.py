@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stentor.errors import UserError, missing_extra
 from stentor.model.config import MAX_CONTEXT_LENGTH, ModelConfig
+from stentor.model.weight_index import INDEX_NAME, read_index
 from stentor.runtime.network import require_readable
 
 try:
@@ -106,19 +107,43 @@ class TransformersNetwork:
         return bool(np.abs(again_V - anew_V).max() <= ROLLBACK_TOLERANCE * np.ptp(anew_V))
 
 
+def _require_whole(model: PreTrainedModel, loaded: Mapping[str, Any], path_or_id: str | Path) -> None:
+    """Refuse a model that transformers filled in with random numbers, as it does with no more than a warning."""
+    for what in ("missing_keys", "mismatched_keys"):
+        if names := sorted(map(str, loaded.get(what) or ())):
+            raise UserError(
+                f"the weights at {path_or_id} are not the whole model: {len(names)} {what.replace('_keys', '')}, such "
+                f"as {names[0]:.200}",
+                fix="fetch or export the model again",
+            )
+    for name, tensor in model.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{name} at {path_or_id} holds NaN or infinity", fix="fetch or export the model again")
+
+
 def open_transformers(path_or_id: str | Path, *, device: str = "cpu") -> TransformersNetwork:
     """Open a folder or a Hub id with transformers.
 
+    Weights are read from .safetensors files alone, never from a pickle, and no code of the model's own is run.
+
     Raises:
-        UserError: transformers opens no causal model there, or one whose cache cannot take tokens back.
+        UserError: transformers opens no causal model there, its weights are not all there, or its cache cannot take
+            tokens back.
     """
+    if (index := Path(path_or_id) / INDEX_NAME).is_file():
+        read_index(index)  # transformers would follow a name that leads out of the folder
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(str(path_or_id), dtype="auto")
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            str(path_or_id), dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as error:  # of a damaged file it raises whatever its parts do
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"transformers opens no causal language model at {path_or_id}: {reason}", fix="check the name"
+            f"transformers opens no causal language model at {path_or_id}: {reason:.300}",
+            fix="check the name, or fetch the model again",
         ) from None
+    model, loaded = opened
+    _require_whole(model, loaded, path_or_id)
     network = TransformersNetwork(model.to(device).eval())
     if not network.can_take_back():
         raise UserError(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from stentor.artifacts import Staging, read_manifest, staged_directory
+from stentor.artifacts import Staging, staged_directory, verify_directory
 from stentor.errors import CorruptArtifactError, UserError
 from stentor.shards.format import Shard, ShardWriter, open_shard, require_uint16
 from stentor.tokenizer.base import Losses, Tokenizer
@@ -99,24 +99,30 @@ def build_shards(
 
 
 def open_shards(path: Path) -> Shards:
-    """Open a folder that `build_shards` made.
+    """Open a folder that `build_shards` made; every byte is checked, for an altered id would be learned from.
 
     Raises:
         UserError: it is no folder of shards.
         CorruptArtifactError: a file is damaged, or the files do not belong together.
     """
-    details = read_manifest(path, kind="shards").details
+    details = verify_directory(path, kind="shards").details
     tokenizer = Tokenizer.load(path)
     train, validation = (open_shard(_shard_path(path, split)) for split in SPLITS)
     for shard in (train, validation):
-        if shard.tokenizer_sha256 != tokenizer.sha256:
+        made_with = shard.tokenizer_sha256, shard.vocab_size, shard.eos_token_id
+        if made_with != (tokenizer.sha256, tokenizer.vocab_size, tokenizer.eos_token_id):
             raise CorruptArtifactError(
                 f"{shard.path} was made with another tokenizer than the one beside it",
                 fix="make the shards again: stentor prepare",
             )
-    losses: dict[Split, Losses] = {
-        split: Losses(**{name: details[split].get(name, 0) for name in _LOSSES}) for split in SPLITS
-    }
+    try:
+        losses: dict[Split, Losses] = {
+            split: Losses(**{name: int(details[split].get(name, 0)) for name in _LOSSES}) for split in SPLITS
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise CorruptArtifactError(
+            f"the manifest of {path} does not say what its ids leave out", fix="make the shards again: stentor prepare"
+        ) from None
     return Shards(path, train, validation, tokenizer, losses)
 
 

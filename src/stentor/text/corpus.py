@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from stentor.artifacts import Staging, read_manifest, staged_directory
+from stentor.artifacts import Staging, staged_directory, verify_directory
 from stentor.config import TextConfig
 from stentor.errors import CorruptArtifactError, UserError
 from stentor.text.clean import clean_documents, clean_text
@@ -74,15 +74,9 @@ def open_corpus(path: Path) -> Corpus:
 
     Raises:
         UserError: there is none at `path`.
-        CorruptArtifactError: its manifest is damaged, or a file is missing or has another size.
+        CorruptArtifactError: its manifest is damaged, or a file is missing or was altered.
     """
-    manifest = read_manifest(path, kind=KIND)
-    for name in _FILES.values():
-        file = path / name
-        size_bytes = file.stat().st_size if file.is_file() else None
-        if size_bytes != manifest.files.get(name, (-1, ""))[0]:
-            raise CorruptArtifactError(f"{file} is missing or was altered", fix="make this corpus again")
-    return Corpus(path, manifest.details)
+    return Corpus(path, verify_directory(path, kind=KIND).details)
 
 
 def prepare_corpus(

@@ -228,10 +228,13 @@ def _read_parquet(path: Path, name: str, tally: Tally) -> Iterator[Document]:
                         tally.dropped_bytes("text_not_a_string", 0)
                     else:
                         yield document
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # the system's refusal; Arrow's own, such as a bad page, have no number
-            raise UserError(f"{path} is not a valid .parquet file ({error})", fix="fetch the file again") from None
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path} is not a valid .parquet file ({reason:.300})", fix="fetch the file again"
+            ) from None
 
 
 def _text_columns(schema: Any, path: Path) -> list[str]:

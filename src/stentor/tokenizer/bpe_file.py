@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from stentor.errors import CorruptArtifactError, UserError
+from stentor.json_text import parse_json
 
 _PRE_TOKENIZERS = {"ByteLevel", "Split", "Digits", "Punctuation"}
 
@@ -55,11 +56,10 @@ def check_file(data: bytes, where: str, family: str, check: Callable[[dict[str, 
         UserError: it breaks a rule; the rule is named.
     """
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raw = parse_json(data)
+    except ValueError as error:
         raise CorruptArtifactError(
-            f"{where} is damaged: it is not JSON ({reason})", fix="copy or make this tokenizer again"
+            f"{where} is damaged: it is not JSON ({error})", fix="copy or make this tokenizer again"
         ) from None
     try:
         return check(raw)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from stentor.artifacts import MANIFEST_NAME, read_manifest
 from stentor.errors import CorruptArtifactError, UserError
+from stentor.json_text import parse_json
+from stentor.sealed import require_sealed
 from stentor.tokenizer.bpe import BpeTokenizer
 from stentor.tokenizer.bpe_file import TokenizerFile, parse_bpe_file
 from stentor.tokenizer.library import CONFIG_FILE, TOKENIZER_FILE, LibraryTokenizer, SpecialTokens
@@ -45,19 +44,16 @@ def _read_sealed(file: Path) -> bytes:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})", fix="check its permissions") from None
-    if (file.parent / MANIFEST_NAME).is_file():
-        size_and_digest = read_manifest(file.parent).files.get(file.name)
-        if size_and_digest and size_and_digest[1] != hashlib.sha256(data).hexdigest():
-            raise CorruptArtifactError(f"{file} does not match its checksum", fix="make this artifact again")
+    require_sealed(file, data)
     return data
 
 
 def _read_table(file: Path) -> dict[str, Any]:
     try:
-        table = json.loads(_read_sealed(file))
-    except (ValueError, RecursionError):
+        table = parse_json(_read_sealed(file))
+    except ValueError as error:
         raise CorruptArtifactError(
-            f"{file} is damaged: it is not JSON", fix="copy or make this tokenizer again"
+            f"{file} is damaged: it is not JSON ({error})", fix="copy or make this tokenizer again"
         ) from None
     if not isinstance(table, dict):
         raise UserError(f"{file} holds no table of settings", fix="copy or make this tokenizer again")

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stentor.errors import UserError, missing_extra
+from stentor.errors import CorruptArtifactError, UserError, missing_extra
 from stentor.tokenizer.base import Tokenizer
 from stentor.tokenizer.bpe import BpeTokenizer
 from stentor.tokenizer.bpe_file import byte_alphabet, parse_bpe_file
@@ -40,6 +40,8 @@ def open_transformers_tokenizer(path_or_id: str | Path) -> Tokenizer:
     if Path(path_or_id).is_dir() and Tokenizer.is_in(Path(path_or_id)):
         try:
             return Tokenizer.load(path_or_id)
+        except CorruptArtifactError:
+            raise
         except UserError:
             pass  # of a family that only transformers knows
     try:
@@ -47,10 +49,13 @@ def open_transformers_tokenizer(path_or_id: str | Path) -> Tokenizer:
     except ImportError:
         raise missing_extra("transformers", "hf", needed_for="a tokenizer of transformers") from None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path_or_id))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"transformers opens no tokenizer at {path_or_id}: {reason}", fix="check the name") from None
+        tokenizer = AutoTokenizer.from_pretrained(str(path_or_id), trust_remote_code=False)
+    except Exception as error:  # of a damaged file it raises whatever its parts do
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"transformers opens no tokenizer at {path_or_id}: {reason:.300}",
+            fix="check the name, or fetch the model again",
+        ) from None
     return as_own(tokenizer, where=str(path_or_id))
 
 

@@ -8,6 +8,7 @@ between is mended by the run that resumes.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from stentor.artifacts import staged_directory, verify_directory, write_file
-from stentor.errors import UserError
+from stentor.errors import CorruptArtifactError, UserError
 from stentor.model.folder import (
     BEST_NAME,
     CHECKPOINTS_NAME,
@@ -109,17 +110,33 @@ def load_latest(run_dir: Path, *, on_note: Callable[[str], None]) -> tuple[Path,
     Raises:
         UserError: there are checkpoints, and every one is damaged.
     """
-    steps = sorted(_steps(run_dir), reverse=True)
+    steps, first_reason = sorted(_steps(run_dir), reverse=True), ""
     for step in steps:
         folder = run_dir / CHECKPOINTS_NAME / checkpoint_name(step)
         try:
-            details: dict[str, Any] = verify_directory(folder, kind=KIND).details
-            return folder, TrainingState(**details)
-        except (UserError, TypeError) as error:
-            on_note(f"passing over a damaged checkpoint: {str(error).splitlines()[0]}")
+            return folder, _state_of(verify_directory(folder, kind=KIND).details, folder)
+        except UserError as error:
+            on_note(f"passing over a damaged checkpoint: {error.message}")
+            first_reason = first_reason or error.message
     if steps:
-        raise UserError(f"every checkpoint in {run_dir} is damaged", fix="start again with another --run folder")
+        raise UserError(
+            f"every checkpoint in {run_dir} is damaged: {first_reason}", fix="start again with another --run folder"
+        )
     return None
+
+
+def _state_of(details: Mapping[str, Any], folder: Path) -> TrainingState:
+    """Read the state that a manifest holds; the wrong one would go on at the wrong place."""
+    blank = asdict(TrainingState(data_sha256=""))
+    is_whole = {"data_sha256"} <= details.keys() <= blank.keys()
+    for name, value in details.items() if is_whole else ():
+        if name == "best_loss_nats":
+            is_whole &= value is None or (type(value) in (int, float) and math.isfinite(value))
+        else:
+            is_whole &= type(value) is type(blank[name]) and not (type(value) is int and value < 0)
+    if not is_whole:
+        raise CorruptArtifactError(f"the manifest of {folder} does not say where the run stood", fix=_go_back(folder))
+    return TrainingState(**details)
 
 
 def restore(folder: Path, model: Llama, step: Step, average: WeightAverage | None) -> None:
@@ -145,21 +162,21 @@ def _require_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], p
     for name in expected.keys() | found.keys():
         if name not in found or name not in expected:
             what = "has no" if name in expected else "has an unexpected"
-            raise UserError(f"{path} {what} {name}", fix=_go_back(path))
+            raise UserError(f"{path} {what} {name}", fix=_go_back(path.parent))
         if found[name].shape != expected[name].shape:
             shapes = f"{tuple(found[name].shape)}, and not {tuple(expected[name].shape)}"
-            raise UserError(f"{path}: {name} has the shape {shapes}", fix=_go_back(path))
+            raise UserError(f"{path}: {name} has the shape {shapes}", fix=_go_back(path.parent))
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error})", fix=_go_back(path)) from None
+        raise UserError(f"{path} cannot be read ({error})", fix=_go_back(path.parent)) from None
 
 
-def _go_back(path: Path) -> str:
-    return f"remove {path.parent} to go on from the checkpoint before it"
+def _go_back(folder: Path) -> str:
+    return f"remove {folder} to go on from the checkpoint before it"
 
 
 def _steps(run_dir: Path) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stentor.artifacts import append_line, write_file
+from stentor.json_text import parse_json
 
 LOG_NAME = "log.jsonl"
 Record = dict[str, Any]
@@ -29,7 +30,7 @@ def records_of(run_dir: Path) -> Iterator[Record]:
     path = run_dir / LOG_NAME
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
         if isinstance(record, dict) and "kind" in record:
@@ -82,6 +83,6 @@ class NoLog(TrainingLog):
 
 def _is_up_to(line: bytes, step: int) -> bool:
     try:
-        return json.loads(line).get("step", 0) <= step
+        return parse_json(line).get("step", 0) <= step
     except (ValueError, AttributeError, TypeError):
         return False  # the line a crash cut short

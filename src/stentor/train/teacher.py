@@ -22,6 +22,7 @@ from stentor.model.llama import Llama
 from stentor.model.locate import weights_file
 from stentor.model.loss import distilled_loss, loss_of_expected
 from stentor.model.numerics import Numerics
+from stentor.model.weight_index import files_of
 from stentor.tokenizer import Tokenizer
 
 
@@ -87,7 +88,8 @@ def load_teacher(recipe: Recipe, tokenizer: Tokenizer, device: torch.device) -> 
         model = folder.build(device).requires_grad_(requires_grad=False)
         model.numerics = Numerics(compute_dtype=compute_dtype(recipe.train.precision, device))
         models.append(model)
-        digest.update(weights_file(folder.path).read_bytes())
+        for file in files_of(weights_file(folder.path)):
+            digest.update(file.read_bytes())
     if recipe.train.initializer == "teacher":
         require_ancestor(recipe.model, models[0].config)
     return Teacher(tuple(models), recipe.train.teacher_share, digest.hexdigest())

@@ -89,7 +89,9 @@ def test_deletion_by_id(read):
         ("charset: none\ntokens: [{token: a}]", "without the charset"),
         ("normalization: nfx\ntokens: [{token: a}]", "no normalization 'nfx'"),
         ("a: &a [1]\nb: *a\n", "aliases"),
-        ("[" * 5000, "YAML|aliases"),
+        ("[" * 5000, "deeply"),
+        ("tokens:\n" + "".join(f"{' ' * depth}-\n" for depth in range(1, 40)), "deeply"),
+        ("x: " + "[" * 1_000_000, "deeply"),  # which would take minutes
     ],
 )
 def test_mistakes_are_named(read, text, rule):

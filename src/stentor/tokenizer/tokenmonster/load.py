@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from stentor.artifacts import MANIFEST_NAME, read_manifest
-from stentor.errors import CorruptArtifactError, UserError
+from stentor.errors import UserError
+from stentor.sealed import require_sealed
 from stentor.tokenizer.tokenmonster.table_cache import open_vocab
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 from stentor.tokenizer.tokenmonster.vocab_file import pack_vocab
@@ -40,8 +39,5 @@ def load_tokenmonster(path_or_name: str | Path) -> TokenMonsterTokenizer:
         if others:
             raise UserError(f"{path.parent} holds several vocabularies", fix=f"pass one of them, such as {path}")
     vocab = open_vocab(path)
-    if (path.parent / MANIFEST_NAME).is_file():
-        sealed = read_manifest(path.parent).files.get(path.name)
-        if sealed and sealed[1] != hashlib.sha256(pack_vocab(vocab)).hexdigest():
-            raise CorruptArtifactError(f"{path} does not match its checksum", fix="make this artifact again")
+    require_sealed(path, pack_vocab(vocab))
     return TokenMonsterTokenizer(vocab)

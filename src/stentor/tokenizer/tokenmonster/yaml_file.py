@@ -27,6 +27,7 @@ from stentor.tokenizer.tokenmonster.vocab_file import (
     VocabFile,
 )
 
+_MAX_DEPTH = 10
 _CHARSETS = {"none": CHARSET_NONE, "utf-8": CHARSET_UTF8}
 _RESERVE_KEYS = ("include-256-bytes", "include-128-bytes", "include-utf8-bytes", "include-ascii-bytes")
 _RESERVE_KEYS += ("include-extended-bytes", "exclude-other-bytes")
@@ -63,7 +64,7 @@ def read_yaml(path: Path) -> VocabFile:
         if len(data) > MAX_FILE_BYTES:
             raise _Wrong(f"it is longer than {MAX_FILE_BYTES >> 20} MiB")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        _refuse_aliases(yaml, data, loader)
+        _refuse_unlike(yaml, data, loader)
         vocab = _vocab(yaml.load(data, loader))
         if (rule := check_rules(vocab)) is not None:
             raise _Wrong(rule)
@@ -114,10 +115,15 @@ def _quoted(token: bytes) -> str:
     return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
 
 
-def _refuse_aliases(yaml: Any, data: bytes, loader: Any) -> None:
-    """Refuse references: a few lines of them can stand for gigabytes, and no vocabulary has any."""
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, loader)):
-        raise _Wrong("it uses YAML aliases")
+def _refuse_unlike(yaml: Any, data: bytes, loader: Any) -> None:
+    """Refuse what no vocabulary has: references, which can stand for gigabytes, and depth, which takes minutes."""
+    depth = 0
+    for event in yaml.parse(data, loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise _Wrong("it uses YAML aliases")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise _Wrong("it is nested too deeply")
 
 
 def _vocab(raw: Any) -> VocabFile:
