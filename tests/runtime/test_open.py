@@ -86,7 +86,7 @@ def test_a_gguf_file_of_any_type_is_what_torch_makes_of_it(llama, tiny_tokenizer
     write_gguf(path, llama.config, tensors, tiny_tokenizer, dtype=dtype, name="tiny", mapped=None)
     ours, theirs = (
         load(path, dtype="float32"),
-        open_module._in_torch(open_module.read_weights(path), torch.device("cpu")),
+        open_module._in_torch(open_module.read_weights(path), torch.device("cpu"), "float32"),
     )
     expected = theirs.extend([5, 6, 7], 0, all_scored=True)
     assert ours.network.extend([5, 6, 7], 0, all_scored=True) == pytest.approx(expected, abs=2e-4)
@@ -139,7 +139,7 @@ def test_a_gpu_that_is_there_computes_in_torch(folder, monkeypatch, device):
     monkeypatch.setattr(device_module, "pick_device", lambda: torch.device("mps"))
     asked = []
     monkeypatch.setattr(
-        open_module, "_in_torch", lambda read, chosen: asked.append(chosen) or TorchNetwork.__new__(TorchNetwork)
+        open_module, "_in_torch", lambda read, chosen, dtype: asked.append(chosen) or TorchNetwork.__new__(TorchNetwork)
     )
     assert isinstance(load(folder, device=device).network, TorchNetwork)
     assert asked == [torch.device("mps")]
