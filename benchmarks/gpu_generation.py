@@ -162,9 +162,9 @@ def exactness(path: str, details: dict[str, object]) -> Iterator[Claim]:
         places = [length + step for length in lengths]
         tokens = [text[place] for text, place in zip(texts, places, strict=True)]
         found = network.extend_each(tokens, places, list(range(len(texts))))
-        for row, place, logits_TV in zip(found, places, expected, strict=True):
-            largest = max(largest, float(np.abs(row - logits_TV[place].cpu().numpy()).max()))
-    details["largest logit"] = max(float(logits_TV.abs().max()) for logits_TV in expected)
+        for row, place, logits in zip(found, places, expected, strict=True):
+            largest = max(largest, float(np.abs(row - logits[place].cpu().numpy()).max()))
+    details["largest logit"] = max(float(logits.abs().max()) for logits in expected)
     yield Claim(
         what="float32: largest difference of a logit, texts of different lengths side by side",
         value=largest,
