@@ -257,7 +257,7 @@ def test_attention_over_a_cache_is_the_plain_one(interpreter, heads, key_heads, 
     outcomes = []
     for each in (Way.PLAIN, Way.GPU):
         keys, values = kept.clone()
-        outcomes.append((attend_cached(q, k, v, keys, values, positions_B, way=each), keys, values))
+        outcomes.append((attend_cached((q, k, v), (keys, values), positions_B, way=each), keys, values))
     (plain, *plain_kept), (fused, *fused_kept) = outcomes
     assert (plain[:-1].float() - fused[:-1].float()).abs().max() <= tolerance
     for one, other, before in zip(plain_kept, fused_kept, kept, strict=True):
@@ -271,6 +271,6 @@ def test_a_token_over_a_cache_attends_as_in_a_whole_text():
     whole = attend_causally(q, k, v, way=Way.PLAIN)
     keys, values = torch.zeros(2, 2, 2, 12, 8)
     for place in range(9):
-        new = (x[:, :, place] for x in (q, k, v))
-        step = attend_cached(*new, keys, values, torch.tensor([place, place]), way=Way.PLAIN)
+        heads = q[:, :, place], k[:, :, place], v[:, :, place]
+        step = attend_cached(heads, (keys, values), torch.tensor([place, place]), way=Way.PLAIN)
         assert (step - whole[:, place]).abs().max() < 1e-6

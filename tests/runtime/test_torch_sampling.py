@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling_cases import EOS, assert_equal_but_for_ties, assume_no_border_is_touched, cases, state_of
 
 from stentor.runtime.network import NO_NUMBERS, NONE_LEFT
-from stentor.runtime.sampling import Sampling, sample
+from stentor.runtime.sampling import Sampling, distribution
+from stentor.runtime.sampling_kernels import drawn
 from stentor.runtime.sampling_reference import reference_distribution
 from stentor.runtime.torch_sampling import TorchSampler
 
 
 def sampler_of(
-    settings: Sampling, prompt_ids: list[int], vocab_size: int, *, num_sequences: int = 1, num_tokens: int | None = None
+    sampling: Sampling, prompt_ids: list[int], vocab_size: int, *, num_sequences: int = 1, num_tokens: int | None = None
 ) -> TorchSampler:
     return TorchSampler(
-        settings,
+        sampling,
         prompt_ids,
         num_sequences=num_sequences,
         vocab_size=vocab_size,
@@ -30,13 +31,12 @@ def sampler_of(
 
 
 @given(case=cases())
+@settings(max_examples=60)
 def test_distributions_are_those_of_the_definition(case):
     logits_V, sampling, prompt_ids, output_ids = case
 
-    def expected(settings: Sampling) -> np.ndarray:
-        return reference_distribution(
-            logits_V, settings, prompt_ids=prompt_ids, output_ids=output_ids, eos_token_id=EOS
-        )
+    def expected(each: Sampling) -> np.ndarray:
+        return reference_distribution(logits_V, each, prompt_ids=prompt_ids, output_ids=output_ids, eos_token_id=EOS)
 
     expected_V = assume_no_border_is_touched(expected, sampling)
     sampler = sampler_of(sampling, prompt_ids, logits_V.size, num_sequences=2)
@@ -48,7 +48,7 @@ def test_distributions_are_those_of_the_definition(case):
 
 @given(
     seed=st.integers(0, 2**32),
-    settings=st.sampled_from(
+    sampling=st.sampled_from(
         [
             Sampling(),
             Sampling(temperature=0),
@@ -59,30 +59,20 @@ def test_distributions_are_those_of_the_definition(case):
         ]
     ),
 )
-def test_texts_side_by_side_are_those_that_the_other_sampler_draws(seed, settings):
+@settings(max_examples=30)
+def test_texts_side_by_side_are_those_that_the_other_sampler_draws(seed, sampling):
     numbers = np.random.default_rng(seed)
     prompt_ids = numbers.integers(0, 90, 5).tolist()
-    sampler = sampler_of(settings, prompt_ids, 97, num_sequences=3, num_tokens=90)
-    states = [state_of(settings, prompt_ids, [], 97) for _ in range(3)]
+    sampler = sampler_of(sampling, prompt_ids, 97, num_sequences=3, num_tokens=90)
+    states = [state_of(sampling, prompt_ids, [], 97) for _ in range(3)]
     for _ in range(8):
         logits_BV = (numbers.normal(size=(3, 97)) * 3).astype(np.float32)
         uniform_B = numbers.random(3)
         found = sampler.draw(torch.from_numpy(logits_BV), torch.from_numpy(uniform_B)).tolist()
         logits_BV[:, 90:] = -np.inf
         for token_id, logits_V, state, uniform in zip(found, logits_BV, states, uniform_B, strict=True):
-            assert token_id == sample(logits_V, state, Fixed(uniform))
+            assert token_id == drawn(distribution(logits_V, state), uniform)
             state.push(token_id)
-
-
-class Fixed(np.random.Generator):
-    """A generator whose next number is known."""
-
-    def __init__(self, number: float) -> None:
-        super().__init__(np.random.PCG64())
-        self._number = number
-
-    def random(self, *_, **__):
-        return self._number
 
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 1e-16])

@@ -43,10 +43,10 @@ class TorchStep:
             cache: of the sequences.
         """
 
-        def attended(layer: int, *heads_1NBH: Tensor) -> Tensor:
-            heads_BNH = (x_1NBH[0].transpose(0, 1) for x_1NBH in heads_1NBH)
+        def attended(layer: int, q_1NBH: Tensor, k_1KBH: Tensor, v_1KBH: Tensor) -> Tensor:
+            heads = q_1NBH[0].transpose(0, 1), k_1KBH[0].transpose(0, 1), v_1KBH[0].transpose(0, 1)
             kept = cache.k_LBKSH[layer], cache.v_LBKSH[layer]
-            return attend_cached(*heads_BNH, *kept, positions_B, way=self._attention_way)[None]
+            return attend_cached(heads, kept, positions_B, way=self._attention_way)[None]
 
         rotary = self._model.cos_TH[positions_B], self._model.sin_TH[positions_B]
         # To all operations but attention the sequences are one text of B tokens at positions of their own.
@@ -101,7 +101,8 @@ class Room:
         """Return the logits [B, V] after the tokens that were asked for."""
         if self._step.device.type != "cuda":
             return self._pass()
-        self._graph = self._graph or self._recorded()
+        if self._graph is None:
+            self._graph = self._recorded()
         self._graph.replay()
         return self._recorded_BV
 

@@ -13,18 +13,16 @@ IDLE = -1
 
 
 def attend_cached(
-    q_BNH: Tensor, k_BKH: Tensor, v_BKH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, positions_B: Tensor, *, way: Way
+    heads: tuple[Tensor, Tensor, Tensor], kept: tuple[Tensor, Tensor], positions_B: Tensor, *, way: Way
 ) -> Tensor:
     """Keep a token's keys and values at its position, and let it attend to itself and all before it.
 
     No shape depends on a position, so that a GPU can record it once for all of them.
 
     Args:
-        q_BNH: queries of one token of each sequence.
-        k_BKH: its keys, of the type of those so far.
-        v_BKH: its values.
-        k_BKSH: keys of one layer so far, room for one token more than the context; written to.
-        v_BKSH: values so far; written to.
+        heads: of one token of each sequence: queries [B, N, H], keys and values [B, K, H].
+        kept: keys and values of one layer so far, of the same type, with room for one token more than the context
+            [B, K, S, H]; written to.
         positions_B: of the tokens; what an `IDLE` sequence had is left as it is, and its row is undefined.
         way: of computing it.
 
@@ -33,6 +31,7 @@ def attend_cached(
 
     Reference: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax", arXiv 1805.02867.
     """
+    (q_BNH, k_BKH, v_BKH), (k_BKSH, v_BKSH) = heads, kept
     if way is Way.GPU:
         from stentor.model.kernels.cached_attention import attend_cached_forward
 
