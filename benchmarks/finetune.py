@@ -24,7 +24,7 @@ from stentor.finetune.run import BeforeAndAfter, FinetuneReport, finetune
 from stentor.finetune.settings import FinetuneSettings
 from stentor.text.sources import read_texts
 
-DOMAIN_BYTES, GENERAL_BYTES = 700_000, 300_000
+DOMAIN_BYTES, GENERAL_BYTES = 500_000, 200_000
 LARGEST_RISE = 0.05
 """Bits per byte that the general text may lose."""
 

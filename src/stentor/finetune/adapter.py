@@ -5,9 +5,11 @@ torch, transformers, peft and bitsandbytes are imported only by this file of the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,6 @@ from stentor.finetune.settings import FinetuneSettings
 from stentor.model.names import expected_shapes
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports; it warns of each product
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 try:
     import torch
@@ -54,7 +55,8 @@ def adapted(base: Path, settings: FinetuneSettings, device: torch.device) -> Pef
     if settings.quantize is None:
         model = model.to(device)
     else:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        with _quietly():
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     smallest = _smallest_size(model)
     if settings.rank > smallest:
         raise UserError(
@@ -69,7 +71,7 @@ def adapted(base: Path, settings: FinetuneSettings, device: torch.device) -> Pef
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _quietly():
         torch.manual_seed(settings.seed)
         return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
 
@@ -93,7 +95,8 @@ def save_adapter(model: PeftModel, staging: Staging, name: str, *, base_name: st
 
 def opened_with(base: Path, adapter: Path) -> PeftModel:
     """Open a saved adapter beside its model, in float32 on the CPU, with transformers and peft alone."""
-    return PeftModel.from_pretrained(_opened(base), str(adapter)).eval()
+    with _quietly():
+        return PeftModel.from_pretrained(_opened(base), str(adapter)).eval()
 
 
 def merged(model: PeftModel, config: ModelConfig) -> dict[str, Tensor]:
@@ -115,6 +118,14 @@ def _opened(base: Path, **options: Any) -> Any:
             transformers_logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep a warning back that peft brings about in transformers, which nobody here can heed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
 def _smallest_size(model: Any) -> int:
     """Return the fewest rows or columns that a matrix to be adapted has."""
     matrices = [module for name, module in model.named_modules() if name.rpartition(".")[2] in ADAPTED]
@@ -129,8 +140,7 @@ def _quantized(quantize: str, device: torch.device) -> dict[str, Any]:
         raise missing_extra("bitsandbytes", "bnb", needed_for=f"--quantize {quantize}") from None
     if device.type not in ("cuda", "cpu"):
         raise MissingDependencyError(
-            f"--quantize {quantize} is not to be had on the device {device.type}",
-            fix="use --device cpu, or leave it out",
+            f"--quantize {quantize} does not work on the device {device.type}", fix="leave it out, or use --device cpu"
         )
     products = torch.bfloat16 if device.type == "cuda" else torch.float32
     if quantize == "8bit":
