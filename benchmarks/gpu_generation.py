@@ -35,7 +35,7 @@ NEW_TOKENS, ROUNDS, BATCHES = (8, 1, (1, 2)) if QUICK else (256, 5, (1, 64))
 LATEST_COMPILATION_SECONDS = 100.0
 """After so long no further pass is compiled for transformers."""
 SAMPLED = {"do_sample": True, "temperature": 0.9, "top_p": 0.65, "top_k": 0, "repetition_penalty": 1.15}
-GREEDY = {"do_sample": False}
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0}  # a folder may have other defaults
 OURS, DYNAMIC, STATIC, HOST = (
     "stentor",
     "transformers",

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,14 +65,15 @@ def evaluate_alike(model, texts) -> Near:
 class Near:
     """Equal to an evaluation but for rounding."""
 
-    __hash__ = None
-
     def __init__(self, evaluation) -> None:
         self._evaluation = evaluation
 
     def __eq__(self, other) -> bool:
         mine, theirs = dataclasses.asdict(self._evaluation), dataclasses.asdict(other)
         return all(mine[name] == pytest.approx(theirs[name], rel=1e-4) for name in mine)
+
+    def __hash__(self) -> int:
+        return hash(self._evaluation)
 
 
 def test_the_folder_is_sealed_with_its_report(world):
@@ -90,7 +92,8 @@ def test_the_folder_is_sealed_with_its_report(world):
 def test_peft_and_transformers_open_both_halves_and_agree(world, model_dir, tiny_tokenizer):
     folder, _, _ = world
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_dir), str(folder / "adapter")).eval()
-    whole, loading = AutoModelForCausalLM.from_pretrained(folder / "merged", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder / "merged", output_loading_info=True)
+    whole, loading = loaded
     assert not any(loading.values())
     ids = torch.tensor([tiny_tokenizer.encode("The people who were there")])
     assert AutoTokenizer.from_pretrained(folder / "merged")("The people who were there")["input_ids"] == ids[0].tolist()
