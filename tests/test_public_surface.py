@@ -25,7 +25,8 @@ PUBLIC = {
     "train": "stentor.run",
 }
 STAGES = (
-    *("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "bench", "report", "cli"),
+    *("text", "tokenizer", "hf", "shards", "model", "train", "runtime", "evaluate", "export", "finetune", "bench"),
+    *("report", "cli"),
 )
 SHARED = ("errors", "artifacts", "config", "version", "callable_stage", "compiled", "json_text", "sealed", "within")
 """Any stage may import these."""

@@ -9,9 +9,11 @@ from torch.nn import functional
 from stentor.model.expected import drawn as drawn_rows
 from stentor.model.expected import packed, unpacked
 from stentor.model.ops import (
+    IDLE,
     IGNORED_LABEL,
     Way,
     add_rms_norm,
+    attend_cached,
     attend_causally,
     embed,
     head_gains,
@@ -269,3 +271,36 @@ def test_gains_of_all_layers_learn_as_each_would_alone(way, num_layers):
         assert gains.grad is not None
         found.append(gains.grad)
     assert torch.allclose(*found, rtol=1e-4)
+
+
+# --- one token over what is kept ---
+
+
+@pytest.mark.parametrize(("heads", "key_heads", "head_dim"), [(2, 2, 8), (4, 2, 16), (3, 1, 12)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_attention_over_a_cache_is_the_plain_one(interpreter, heads, key_heads, head_dim, dtype, tolerance):
+    """At the first place, in the first block of keys, at its end, in the second, and for a sequence that is idle."""
+    positions_B, capacity = torch.tensor([0, 5, 128, 200, IDLE]), 202
+    batch = len(positions_B)
+    q, k, v = (drawn(batch, n, head_dim, dtype=dtype, seed=n + s) for s, n in enumerate((heads, key_heads, key_heads)))
+    kept = drawn(2, batch, key_heads, capacity, head_dim, dtype=dtype, seed=7)
+    outcomes = []
+    for each in (Way.PLAIN, Way.GPU):
+        keys, values = kept.clone()
+        outcomes.append((attend_cached((q, k, v), (keys, values), positions_B, way=each), keys, values))
+    (plain, *plain_kept), (fused, *fused_kept) = outcomes
+    assert (plain[:-1].float() - fused[:-1].float()).abs().max() <= tolerance
+    for one, other, before in zip(plain_kept, fused_kept, kept, strict=True):
+        assert torch.equal(one[..., :-1, :], other[..., :-1, :])
+        assert torch.equal(one[-1, :, :-1], before[-1, :, :-1])  # the idle one keeps what it had
+
+
+def test_a_token_over_a_cache_attends_as_in_a_whole_text():
+    q, k, v = (drawn(2, n, 9, 8, seed=n) for n in (4, 2, 3))
+    v = v[:, :2]
+    whole = attend_causally(q, k, v, way=Way.PLAIN)
+    keys, values = torch.zeros(2, 2, 2, 12, 8)
+    for place in range(9):
+        heads = q[:, :, place], k[:, :, place], v[:, :, place]
+        step = attend_cached(heads, (keys, values), torch.tensor([place, place]), way=Way.PLAIN)
+        assert (step - whole[:, place]).abs().max() < 1e-6

@@ -86,7 +86,7 @@ def test_a_gguf_file_of_any_type_is_what_torch_makes_of_it(llama, tiny_tokenizer
     write_gguf(path, llama.config, tensors, tiny_tokenizer, dtype=dtype, name="tiny", mapped=None)
     ours, theirs = (
         load(path, dtype="float32"),
-        open_module._in_torch(open_module.read_weights(path), torch.device("cpu")),
+        open_module._in_torch(open_module.read_weights(path), torch.device("cpu"), "float32"),
     )
     expected = theirs.extend([5, 6, 7], 0, all_scored=True)
     assert ours.network.extend([5, 6, 7], 0, all_scored=True) == pytest.approx(expected, abs=2e-4)
@@ -139,10 +139,60 @@ def test_a_gpu_that_is_there_computes_in_torch(folder, monkeypatch, device):
     monkeypatch.setattr(device_module, "pick_device", lambda: torch.device("mps"))
     asked = []
     monkeypatch.setattr(
-        open_module, "_in_torch", lambda read, chosen: asked.append(chosen) or TorchNetwork.__new__(TorchNetwork)
+        open_module, "_in_torch", lambda read, chosen, dtype: asked.append(chosen) or TorchNetwork.__new__(TorchNetwork)
     )
     assert isinstance(load(folder, device=device).network, TorchNetwork)
     assert asked == [torch.device("mps")]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "error", "said"),
+    [
+        ("bfloat16", "cpu", UserError, "a CPU does not compute in bfloat16 here"),
+        ("float16", "cpu", UserError, "a CPU does not compute in float16 here"),
+        ("int8", "cuda", UserError, "a GPU does not compute in int8 here"),
+        ("int4", "mps", UserError, "a GPU does not compute in int4 here"),
+        ("bfloat16", "auto", MissingDependencyError, "bfloat16 is for a GPU, and none is found here"),
+        ("bfloat16", "cuda", MissingDependencyError, "torch finds no device cuda here"),
+    ],
+)
+def test_types_that_a_device_does_not_compute_in(folder, monkeypatch, dtype, device, error, said):
+    monkeypatch.setattr(open_module, "read_weights", None)  # refused before anything is read
+    monkeypatch.setattr(device_module, "pick_device", lambda: torch.device("cpu"))
+    with pytest.raises(error, match=said) as caught:
+        load(folder, dtype=dtype, device=device)
+    assert "--d" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("dtype", "chosen"), [(None, "mps"), ("float32", "mps"), ("float16", "mps"), ("int8", None), ("int4", None)]
+)
+def test_auto_is_the_device_that_computes_in_the_type(monkeypatch, dtype, chosen):
+    monkeypatch.setattr(open_module, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(device_module, "pick_device", lambda: torch.device("mps"))
+    found = open_module._device_for(dtype, "auto")
+    assert found == (None if chosen is None else torch.device(chosen))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
+)
+def test_torch_computes_in_the_type_that_is_named_and_is_ready(folder, dtype, expected):
+    network = open_module._in_torch(open_module.read_weights(folder), torch.device("cpu"), dtype)
+    assert isinstance(network, TorchNetwork)
+    (room,) = network._rooms._free[1]  # of the pass that compiled and recorded
+    assert room.cache.k_LBKSH.dtype == expected
+    assert network.fresh()._room is room
+
+
+def test_without_a_type_torch_takes_what_suits_the_device(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        device_module, "compute_dtype", lambda precision, device: asked.append(precision) or torch.float32
+    )
+    open_module._in_torch(open_module.read_weights(folder), torch.device("cpu"), None)
+    assert asked == ["auto"]
 
 
 def test_without_a_gpu_auto_is_the_engine_for_cpus(folder, monkeypatch):

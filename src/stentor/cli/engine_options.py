@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stentor.cli.output import talk
-from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
+from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES, GPU_DTYPES
 
 if TYPE_CHECKING:
     from stentor.runtime.engine import LanguageModel
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 3.0
 STILL_LOADING = "still loading: on its first use here the engine is compiled for this CPU, once"
 
-DtypeOption = Annotated[
-    str, typer.Option(help=f"Weights on a CPU: {', '.join(DTYPES)}; all but float32 are rounded, and faster.")
+_TYPES = (
+    f"Weights on a CPU: {', '.join(DTYPES)}; all but float32 are rounded, and faster. "
+    f"On a GPU: {', '.join(GPU_DTYPES)}."
+)
+DtypeOption = Annotated[str, typer.Option(help=_TYPES)]
+FastDtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help=_TYPES, show_default="int8; on a GPU bfloat16, if it has that")
 ]
 CacheDtypeOption = Annotated[str, typer.Option(help=f"Keys and values on a CPU: {', '.join(CACHE_DTYPES)}.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Of a CPU; as many as prove fastest where none are named.")]
 DeviceOption = Annotated[
-    str, typer.Option(help=f"Where: {', '.join(DEVICES)} (a GPU if there is one). GPUs compute in torch, in float32.")
+    str, typer.Option(help=f"Where: {', '.join(DEVICES)} (a GPU if there is one). GPUs compute in torch.")
 ]
 
 

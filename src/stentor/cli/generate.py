@@ -15,7 +15,7 @@ from stentor.cli.draft_options import (
     draft_line,
     drafting_of,
 )
-from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, DtypeOption, ThreadsOption, load_model
+from stentor.cli.engine_options import CacheDtypeOption, DeviceOption, FastDtypeOption, ThreadsOption, load_model
 from stentor.cli.output import JsonFlag, answer, put, read_stdin, talk
 from stentor.cli.sampling_options import (
     FrequencyPenaltyOption,
@@ -32,7 +32,6 @@ from stentor.cli.sampling_options import (
     biases_of,
 )
 from stentor.errors import UsageError
-from stentor.runtime.dtypes import DEFAULT_DTYPE
 
 if TYPE_CHECKING:
     from stentor.runtime.completion import Completion
@@ -71,7 +70,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     n: Annotated[int, typer.Option(help="So many continuations, with --- between them.")] = 1,
     logprobs: LogprobsOption = None,
-    dtype: DtypeOption = DEFAULT_DTYPE,
+    dtype: FastDtypeOption = None,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",

@@ -25,6 +25,7 @@ from stentor.cli.demo import demo
 from stentor.cli.doctor import doctor
 from stentor.cli.evaluate import evaluate
 from stentor.cli.export import export
+from stentor.cli.finetune import finetune
 from stentor.cli.generate import generate
 from stentor.cli.prepare import prepare
 from stentor.cli.train import train
@@ -45,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take half of the time that --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, prepare, train, compare, evaluate, generate, export, bench, doctor):
+for _command in (demo, prepare, train, compare, evaluate, generate, finetune, export, bench, doctor):
     app.command()(_command)
 app.add_typer(tokenizer.app, name="tokenizer")
 

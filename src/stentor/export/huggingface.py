@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stentor.artifacts import refuse_existing, staged_directory
+from stentor.artifacts import Staging, refuse_existing, staged_directory
 from stentor.errors import UserError
 from stentor.export.consumer import ask, is_installed
 from stentor.export.parity import (
@@ -77,11 +77,9 @@ def export_huggingface(
     can_prove = is_installed("transformers", unverified=unverified)
     source = read_source(model, dtype=dtype)
     with staged_directory(destination, kind="model", replace=replace) as staging:
-        write_model_folder(staging, source.config, source.tensors, source.tokenizer, dtype=DTYPES[dtype])
-        if isinstance(source.tokenizer, TokenMonsterTokenizer):
-            staging.write("README.md", HOW_TO_OPEN.format(name=destination.name))
+        write_folder(staging, source, dtype=dtype, name=destination.name)
         size_bytes = sum(path.stat().st_size for path in staging.path.iterdir())
-        proof = _prove(source, staging.path, dtype) if can_prove else None
+        proof = prove(source, staging.path, dtype=dtype) if can_prove else None
         report = ExportReport(
             path=str(destination), format="huggingface", dtype=dtype, size_bytes=size_bytes, proof=proof
         )
@@ -89,7 +87,26 @@ def export_huggingface(
     return report
 
 
-def _prove(source: Source, folder: Path, dtype: str) -> Proof:
+def write_folder(staging: Staging, source: Source, *, dtype: str, name: str) -> None:
+    """Write a model and its tokenizer, and how to open them where that is not plain.
+
+    Args:
+        staging: the folder being filled.
+        source: the model.
+        dtype: of the stored weights.
+        name: of the folder that it will be.
+    """
+    write_model_folder(staging, source.config, source.tensors, source.tokenizer, dtype=DTYPES[dtype])
+    if isinstance(source.tokenizer, TokenMonsterTokenizer):
+        staging.write("README.md", HOW_TO_OPEN.format(name=name))
+
+
+def prove(source: Source, folder: Path, *, dtype: str) -> Proof:
+    """Let transformers open a folder that was written of a model, and compare.
+
+    Raises:
+        UserError: it disagrees, on token ids or on logits, or does not find the whole model.
+    """
     question = make_question(source, folder)
     answer = ask("stentor.export.in_transformers", question, consumer="transformers")
     consumer = f"transformers {answer.facts['version']}"

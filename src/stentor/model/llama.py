@@ -11,6 +11,7 @@ Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; what it is made of is
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
@@ -36,9 +37,11 @@ from stentor.model.ops import (
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Shown what each layer made, all [B, T, D]: its attention's output, its MLP's, and the sum it passes on."""
+LayerAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Given a layer's number, queries [B, N, T, H], keys and values [B, K, T, H]; returns what they attend to [B, T, E]."""
 
 
-class _LayerWeights(NamedTuple):
+class LayerWeights(NamedTuple):
     """One layer's parameters, matrices in the type of their products."""
 
     attention_norm: Tensor
@@ -51,7 +54,7 @@ class _LayerWeights(NamedTuple):
 
 
 class KeyValueCache:
-    """Keys and values of the tokens seen so far, preallocated for a whole context.
+    """Keys and values of the tokens seen so far, preallocated for a whole context and one token more.
 
     Args:
         config: the model's sizes.
@@ -65,7 +68,7 @@ class KeyValueCache:
             config.num_hidden_layers,
             batch_size,
             config.num_key_value_heads,
-            config.max_position_embeddings,
+            config.max_position_embeddings + 1,  # the last place takes what `attend_cached` must not keep
             config.head_dim,
         )
         self.k_LBKSH = torch.zeros(shape, dtype=dtype, device=device)
@@ -78,6 +81,13 @@ class KeyValueCache:
         self.k_LBKSH[layer, :, :, self.length : end] = k_BKTH
         self.v_LBKSH[layer, :, :, self.length : end] = v_BKTH
         return self.k_LBKSH[layer, :, :, :end], self.v_LBKSH[layer, :, :, :end]
+
+    def of(self, sequence: int, length: int) -> KeyValueCache:
+        """Return the cache of one of the sequences, which has so many tokens; the memory is the same."""
+        part = copy.copy(self)
+        part.k_LBKSH, part.v_LBKSH = (x[:, sequence : sequence + 1] for x in (self.k_LBKSH, self.v_LBKSH))
+        part.length = length
+        return part
 
 
 class Llama(nn.Module):
@@ -155,10 +165,37 @@ class Llama(nn.Module):
         start = cache.length if cache else 0
         num_tokens = input_ids_BT.shape[1]
         rotary = self.cos_TH[start : start + num_tokens], self.sin_TH[start : start + num_tokens]
-        mask = attention_mask(start, num_tokens, document_ids_BT, device=input_ids_BT.device)
+        mask, way = attention_mask(start, num_tokens, document_ids_BT, device=input_ids_BT.device), self.way
+
+        def attended(layer: int, q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+            return attend(q_BNTH, k_BKTH, v_BKTH, mask=mask, cache=cache, layer=layer, way=way)
+
+        x_BTD = self.through_layers(input_ids_BT, self.layers(), rotary, attended, watch=watch)
+        if cache:
+            cache.length += num_tokens
+        return x_BTD
+
+    def through_layers(
+        self,
+        input_ids_BT: Tensor,
+        layers: Iterable[LayerWeights],
+        rotary: tuple[Tensor, Tensor],
+        attended: LayerAttention,
+        *,
+        watch: LayerWatch | None = None,
+    ) -> Tensor:
+        """Return the normalised output of the last layer [B, T, D], however its layers attend.
+
+        Args:
+            input_ids_BT: token ids.
+            layers: from `layers`.
+            rotary: cosines and sines [T, H] of the tokens' positions.
+            attended: what each layer attends to.
+            watch: called after each layer.
+        """
         way, delta_BTD = self.way, None
         x_BTD = embed(input_ids_BT, self.embedding_VD, dtype=self.numerics.stream_dtype, way=way)
-        for layer, weights in enumerate(self._layers()):
+        for layer, weights in enumerate(layers):
             x_BTD, h_BTD = self._add_norm(x_BTD, delta_BTD, weights.attention_norm, weights.qkv_ED.dtype)
             heads = turn_heads(
                 linear(h_BTD, weights.qkv_ED, way=way),
@@ -168,15 +205,12 @@ class Llama(nn.Module):
                 eps=self.config.rms_norm_eps,
                 way=way,
             )
-            attended_BTE = attend(*heads, mask=mask, cache=cache, layer=layer, way=way)
-            attended_BTD = linear(attended_BTE, weights.attention_out_DE, way=way)
+            attended_BTD = linear(attended(layer, *heads), weights.attention_out_DE, way=way)
             x_BTD, h_BTD = self._add_norm(x_BTD, attended_BTD, weights.mlp_norm, weights.gate_up_FD.dtype)
             inner_BTF = swiglu(linear(h_BTD, weights.gate_up_FD, way=way), way=way)
             delta_BTD = linear(inner_BTF, weights.down_DF, way=way)
             if watch:
                 watch(attended_BTD, delta_BTD, x_BTD + delta_BTD)
-        if cache:
-            cache.length += num_tokens
         (final_norm,) = norm_gains(self.final_norm_D[None], way=way)
         return self._add_norm(x_BTD, delta_BTD, final_norm, self.numerics.stream_dtype)[1]
 
@@ -185,14 +219,14 @@ class Llama(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         return add_rms_norm(x_BTD, delta_BTD, gain, eps=self.config.rms_norm_eps, dtype=dtype, way=self.way)
 
-    def _layers(self) -> Iterator[_LayerWeights]:
-        """Yield the weights of each layer as its operations see them."""
+    def layers(self) -> Iterator[LayerWeights]:
+        """Yield the weights of each layer as its operations see them, converted once."""
         # Unbinding once gives one backward pass per stack; indexing each layer would write the whole stack L times.
         norms = [norm_gains(stacked_LD, way=self.way) for stacked_LD in (self.attention_norm_LD, self.mlp_norm_LD)]
         matrices = (self.qkv_LED, self.attention_out_LDE, self.gate_up_LFD, self.down_LDF)
         of_layers = [self.numerics.layers(stacked_LRC, way=self.way) for stacked_LRC in matrices]
         for values in zip(*norms, *of_layers, self._head_gains(), strict=True):
-            yield _LayerWeights(*values)
+            yield LayerWeights(*values)
 
     def _head_gains(self) -> Iterable[tuple[Tensor, Tensor] | None]:
         config = self.config

@@ -14,16 +14,17 @@ from stentor.errors import UserError
 from stentor.model.measure import stream_nats
 from stentor.runtime.completion import Completion, TokenRecord
 from stentor.runtime.continuation import Continuation, GenerationStats, Request
-from stentor.runtime.dtypes import DEFAULT_DTYPE
-from stentor.runtime.network import CachedNetwork
+from stentor.runtime.network import NO_NUMBERS, CachedNetwork, DrawingNetwork
 from stentor.runtime.open import open_network
-from stentor.runtime.sampling import Sampling, generator_of
+from stentor.runtime.sampling import Sampling, generator_of, none_left
 from stentor.runtime.speculative.decoding import DraftStats, Speculation
 from stentor.runtime.speculative.drafting import Drafting
 from stentor.tokenizer import Tokenizer
 
 MADE_TOGETHER = 16
 """Continuations of one prompt that share each pass; more would ask for much memory."""
+DRAWN_TOGETHER = 64
+"""The same where the network draws their tokens: a GPU takes hardly longer for so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Scores:
 def load(
     path_or_id: str | Path,
     *,
-    dtype: str = DEFAULT_DTYPE,
+    dtype: str | None = None,
     cache_dtype: str = "float32",
     num_threads: int | None = None,
     device: str = "cpu",
@@ -48,14 +49,18 @@ def load(
         path_or_id: which model. An ONNX export computes in onnxruntime, in its own dtype. `transformers:` before a
             folder or a Hub id opens any causal language model through transformers, with weights in the dtype of its
             file.
-        dtype: of the weights on a CPU, one of `dtypes.DTYPES`; int8 rounds each row of a matrix to 255 steps.
-        cache_dtype: of keys and values there, one of `dtypes.CACHE_DTYPES`.
+        dtype: of the weights on a CPU, one of `dtypes.DTYPES`; int8 rounds each row of a matrix to 255 steps. Of all
+            that a GPU computes, one of `dtypes.GPU_DTYPES`. None is int8 on a CPU, and on a GPU bfloat16, or what it
+            has instead.
+        cache_dtype: of keys and values on a CPU, one of `dtypes.CACHE_DTYPES`.
         num_threads: of a pass there; None takes as many as are fastest, which some passes find out (in onnxruntime:
             all cores that the process may use).
-        device: `cpu`; `cuda` or `mps`, which compute in torch and float32; `auto` is one of these where there is one.
+        device: `cpu`; `cuda` or `mps`, which compute in torch; `auto` is one of these where there is one that computes
+            in `dtype`.
 
     Raises:
         UserError: it is not a whole model with its tokenizer, or a setting has no such value.
+        MissingDependencyError: there is no such device, or none for this type.
     """
     opened = open_network(path_or_id, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads, device=device)
     return LanguageModel(opened.network, opened.tokenizer, origin=opened.origin)
@@ -143,8 +148,9 @@ class LanguageModel:
         texts: list[str] = []
         if drafting := _drafting(draft):
             texts = ["".join(self._drafted_steps(request, continuation, drafting)) for continuation in made]
-        for first in range(len(texts), n, MADE_TOGETHER):
-            steps = self._steps(request, made[first : first + MADE_TOGETHER])
+        together = DRAWN_TOGETHER if self._draws(logprobs) else MADE_TOGETHER
+        for first in range(len(texts), n, together):
+            steps = self._made(request, made[first : first + together], logprobs=logprobs)
             texts += ["".join(pieces) for pieces in zip(*steps, strict=True)]
         return [
             record.completion(text, continuation.stats)
@@ -178,7 +184,7 @@ class LanguageModel:
         made = Continuation(request, generator_of(seed), stats=stats, record=TokenRecord())
         if drafting := _drafting(draft):
             return filter(None, self._drafted_steps(request, made, drafting))
-        return (piece for (piece,) in self._steps(request, [made]) if piece)
+        return (piece for (piece,) in self._made(request, [made]) if piece)
 
     def score(self, text: str | bytes) -> Scores:
         """Return the log-probability, in nats, of every token of a text of any length."""
@@ -190,11 +196,42 @@ class LanguageModel:
         prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_token_id]
         return Request(self.network.config, self.tokenizer, prompt_ids, max_new_tokens, stop, settings)
 
-    def _steps(self, request: Request, made: Sequence[Continuation]) -> Iterator[list[str]]:
+    def _made(
+        self, request: Request, made: Sequence[Continuation], *, logprobs: int | None = None
+    ) -> Iterator[list[str]]:
         """Yield what is certain of each text, step by step, until all have ended."""
+        network = self.network.fresh(len(made))
+        if self._draws(logprobs) and isinstance(network, DrawingNetwork):
+            return self._drawn_steps(network, request, made)
+        return self._steps(network, request, made)
+
+    def _draws(self, logprobs: int | None) -> bool:
+        """Whether the network draws the tokens: log-probabilities need its logits."""
+        return logprobs is None and isinstance(self.network, DrawingNetwork)
+
+    def _drawn_steps(
+        self, network: DrawingNetwork, request: Request, made: Sequence[Continuation]
+    ) -> Iterator[list[str]]:
+        """As `_made`: the network draws, and nobody sees its logits."""
         for continuation in made:
             continuation.begin()
-        network = self.network.fresh(len(made))
+        unseen_V = np.empty(0)
+        for ids in network.drawn(request, [continuation.generator for continuation in made]):
+            pieces = [""] * len(made)
+            for index, (continuation, token_id) in enumerate(zip(made, ids, strict=True)):
+                if continuation.is_done:
+                    continue
+                if token_id < 0:
+                    raise _no_numbers() if token_id == NO_NUMBERS else none_left()
+                pieces[index] = continuation.push(token_id, unseen_V)
+            yield pieces
+            if all(continuation.is_done for continuation in made):
+                return
+
+    def _steps(self, network: CachedNetwork, request: Request, made: Sequence[Continuation]) -> Iterator[list[str]]:
+        """As `_made`: each token is drawn here, from logits."""
+        for continuation in made:
+            continuation.begin()
         (logits_V,) = self._usable(network.extend(request.prompt_ids, 0))
         network.share(len(request.prompt_ids))
         rows, running = [logits_V] * len(made), list(range(len(made)))
@@ -235,12 +272,16 @@ class LanguageModel:
     def _usable(self, logits_KV: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits [K, V] in which the embedding's padding rows stand for no token."""
         if not logits_KV.max() < np.inf:  # NaN is not, either
-            raise UserError(
-                "the model's predictions are not numbers: its weights have left their range",
-                fix="use an earlier checkpoint, or train again with a lower train.lr",
-            )
+            raise _no_numbers()
         logits_KV[:, self.tokenizer.vocab_size :] = -np.inf
         return logits_KV
+
+
+def _no_numbers() -> UserError:
+    return UserError(
+        "the model's predictions are not numbers: its weights have left their range",
+        fix="use an earlier checkpoint, or train again with a lower train.lr",
+    )
 
 
 def _drafting(draft: Drafting | LanguageModel | str | None) -> Drafting | None:

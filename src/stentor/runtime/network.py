@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from stentor.runtime.continuation import Request
 
 
 class CachedNetwork(Protocol):
@@ -66,6 +69,27 @@ class CachedNetwork(Protocol):
 
     def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
         """Return -ln p of targets, as `model.measure.Scorer` says; what the network remembers stays as it is."""
+        ...
+
+
+NO_NUMBERS, NONE_LEFT = -1, -2
+"""Drawn in place of a token: where logits are not numbers, and where every token is forbidden."""
+
+
+@runtime_checkable
+class DrawingNetwork(CachedNetwork, Protocol):
+    """A network that also draws tokens, where its logits are: they need not be fetched from a GPU, nor waited for."""
+
+    def drawn(self, request: Request, generators: Sequence[np.random.Generator]) -> Iterator[list[int]]:
+        """Yield the next token of each continuation of a request, step after step.
+
+        They are those that `sampling.sample` would draw, as many steps as the request and the context allow; where
+        there is none to draw, `NO_NUMBERS` or `NONE_LEFT`. Those of a continuation that has ended mean nothing.
+
+        Args:
+            request: what is continued; this network remembers as many sequences as there are continuations.
+            generators: random numbers of each continuation.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from stentor.model.locate import find_onnx
 from stentor.model.weights import Weights, read_weights, require_matching, required_tokenizer
 from stentor.runtime.cores import fastest_num_threads, usable_cores
 from stentor.runtime.cpu import CpuNetwork
-from stentor.runtime.dtypes import CACHE_DTYPES, DEVICES, DTYPES
+from stentor.runtime.dtypes import CACHE_DTYPES, DEFAULT_DTYPE, DEVICES, DTYPES, GPU_DTYPES
 from stentor.runtime.network import CachedNetwork
 from stentor.tokenizer import Tokenizer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRANSFORMERS = "transformers:"
 """Before the name of a model: it is opened with transformers, whatever its architecture."""
+_BOTH_WAYS = ((GPU_DTYPES, DTYPES), (DTYPES, GPU_DTYPES))
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
@@ -35,11 +36,11 @@ class Opened(NamedTuple):
 
 
 def open_network(
-    path_or_id: str | Path, *, dtype: str, cache_dtype: str, num_threads: int | None, device: str
+    path_or_id: str | Path, *, dtype: str | None, cache_dtype: str, num_threads: int | None, device: str
 ) -> Opened:
     """Read a model and make it ready to compute; arguments and errors as in `engine.load`."""
     for name, value, known in (
-        ("dtype", dtype, DTYPES),
+        ("dtype", dtype or DEFAULT_DTYPE, dict.fromkeys((*DTYPES, *GPU_DTYPES))),
         ("cache_dtype", cache_dtype, CACHE_DTYPES),
         ("device", device, DEVICES),
     ):
@@ -51,14 +52,38 @@ def open_network(
         return _in_transformers(str(path_or_id).removeprefix(TRANSFORMERS), device)
     if onnx := find_onnx(path_or_id):
         return _in_onnxruntime(onnx, num_threads=num_threads, device=device)
+    chosen = _device_for(dtype, device)
     read = read_weights(path_or_id)
     tokenizer = read.require_tokenizer()
-    chosen = _torch_device(device)
     if chosen is None:
-        network = _on_cpu(read, dtype=dtype, cache_dtype=cache_dtype, num_threads=num_threads)
+        network = _on_cpu(read, dtype=dtype or DEFAULT_DTYPE, cache_dtype=cache_dtype, num_threads=num_threads)
     else:
-        network = _in_torch(read, chosen)
+        network = _in_torch(read, chosen, dtype)
     return Opened(network, tokenizer, read.origin)
+
+
+def _device_for(dtype: str | None, device: str) -> torch.device | None:
+    """Return where a type can be computed in; None for the CPU's own engine.
+
+    Raises:
+        UserError: the device that was named has no such type.
+        MissingDependencyError: there is no such device.
+    """
+    only_on_gpu, only_on_cpu = (dtype in mine and dtype not in other for mine, other in _BOTH_WAYS)
+    if device == "cpu" and only_on_gpu:
+        raise UserError(
+            f"a CPU does not compute in {dtype} here", fix=f"use --dtype {' or '.join(DTYPES)}, or --device auto"
+        )
+    if device not in ("cpu", "auto") and only_on_cpu:
+        raise UserError(
+            f"a GPU does not compute in {dtype} here", fix=f"use --dtype {' or '.join(GPU_DTYPES)}, or --device cpu"
+        )
+    chosen = None if device == "auto" and only_on_cpu else _torch_device(device)
+    if chosen is None and only_on_gpu:
+        raise MissingDependencyError(
+            f"{dtype} is for a GPU, and none is found here", fix=f"use --dtype {' or '.join(DTYPES)}"
+        )
+    return chosen
 
 
 def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | None) -> CachedNetwork:
@@ -76,11 +101,17 @@ def _on_cpu(read: Weights, *, dtype: str, cache_dtype: str, num_threads: int | N
     return network
 
 
-def _in_torch(read: Weights, device: torch.device) -> CachedNetwork:
+def _in_torch(read: Weights, device: torch.device, dtype: str | None) -> CachedNetwork:
+    from stentor.model.device import compute_dtype
     from stentor.model.folder import as_folder
+    from stentor.model.numerics import Numerics
     from stentor.runtime.torch_network import TorchNetwork
 
-    return TorchNetwork(as_folder(read).build(device))
+    model = as_folder(read).build(device)
+    model.numerics = Numerics(compute_dtype=compute_dtype(dtype or "auto", device))
+    network = TorchNetwork(model)
+    network.fresh().extend([0], 0)  # what reads a token is then compiled and recorded: see _on_cpu
+    return network
 
 
 def _in_transformers(path_or_id: str, device: str) -> Opened:

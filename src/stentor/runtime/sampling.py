@@ -151,7 +151,7 @@ def distribution(logits_V: NDArray[np.floating], state: SamplingState) -> Probs:
         float(sampling.typical_p),
         probs_V,
     ):
-        raise UserError("every token is forbidden", fix="forbid fewer tokens with logit_bias, ignore_eos or the like")
+        raise none_left()
     return probs_V
 
 
@@ -163,6 +163,11 @@ def draw(probs_V: Probs, generator: np.random.Generator) -> int:
 def sample(logits_V: NDArray[np.floating], state: SamplingState, generator: np.random.Generator) -> int:
     """Draw the next token: a function of logits, settings, tokens so far and the generator's state alone."""
     return draw(distribution(logits_V, state), generator)
+
+
+def none_left() -> UserError:
+    """Return the refusal of settings under which no token may be drawn."""
+    return UserError("every token is forbidden", fix="forbid fewer tokens with logit_bias, ignore_eos or the like")
 
 
 def generator_of(seed: int, continuation: int = 0) -> np.random.Generator:

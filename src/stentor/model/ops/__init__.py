@@ -9,6 +9,7 @@ vocabulary, H head dim; for heads, N queries and K keys and values.
 from __future__ import annotations
 
 from stentor.model.ops.attention import attend_causally
+from stentor.model.ops.cached_attention import IDLE, attend_cached
 from stentor.model.ops.cross_entropy import IGNORED_LABEL, linear_cross_entropy
 from stentor.model.ops.distillation import linear_distillation, linear_distillation_of_few
 from stentor.model.ops.embedding import embed
@@ -19,9 +20,11 @@ from stentor.model.ops.swiglu import swiglu
 from stentor.model.ops.way import Way, way_of
 
 __all__ = [
+    "IDLE",
     "IGNORED_LABEL",
     "Way",
     "add_rms_norm",
+    "attend_cached",
     "attend_causally",
     "embed",
     "head_gains",
