@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stentor.cli.output import columns, table
 
 if TYPE_CHECKING:
+    from stentor.evaluate.models import MeasuredModel
     from stentor.evaluate.parts import Part
 
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -36,6 +37,41 @@ def position_table(positions: Sequence[Part]) -> str:
         loss = f"{part.nats / part.num_tokens:.4f}"
         rows.append((part.name, [f"{part.num_tokens:,}", loss, "-" if bits is None else f"{bits:.4f}"]))
     return columns(rows)
+
+
+def model_rows(models: Sequence[MeasuredModel]) -> Iterator[tuple[str, list[str]]]:
+    """Yield what models are and do, a cell for each; `-` stands for what was not measured."""
+    values = [model.to_dict() for model in models]
+    for label, name, form in (
+        ("parameters", "num_parameters", "{:,}"),
+        ("tokens in the vocabulary", "vocab_size", "{:,}"),
+        ("context, tokens", "context_length", "{:,}"),
+        ("bytes per token", "bytes_per_token", "{:.3f}"),
+        ("loss, nats per token", "loss_nats", "{:.4f}"),
+        ("bits per byte", "bits_per_byte", "{:.4f}"),
+    ):
+        if any(value.get(name) is not None for value in values):
+            yield label, ["-" if value.get(name) is None else form.format(value[name]) for value in values]
+    for index, found in enumerate(values[0]["tasks"]):
+        rows = [_headline(value["tasks"][index]) for value in values]
+        for label in rows[0]:
+            yield f"{found['task']}: {label}", [row.get(label, "-") for row in rows]
+
+
+def _headline(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the numbers of a task that models are compared by."""
+    if found["task"] == "blimp":
+        return {"accuracy": f"{found['blimp_accuracy']:.2%}", "95%": f"{found['low']:.2%} to {found['high']:.2%}"}
+    if found["task"] == "choice":
+        return {"accuracy": f"{found['accuracy']:.2%}", "accuracy per byte": f"{found['accuracy_per_byte']:.2%}"}
+    if found["task"] == "lambada":
+        return {"accuracy": f"{found['accuracy']:.2%}", "word perplexity": f"{found['word_perplexity']:.2f}"}
+    return {
+        f"{name} {metric}": f"{value:.4f}"
+        for name, values in found["tasks"].items()
+        for metric, value in values.items()
+        if isinstance(value, float) and not metric.endswith("stderr")
+    }
 
 
 def task_table(found: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def wilson(outcomes: Outcomes) -> Accuracy:
     n, p = outcomes.num_asked, outcomes.share
     middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    return Accuracy(p, max(0.0, middle - half), min(1.0, middle + half), n, outcomes.num_ties)
+    return Accuracy(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)), n, outcomes.num_ties)
 
 
 def mean_share(groups: Sequence[Outcomes]) -> Accuracy:

@@ -29,7 +29,6 @@ class Field:
 
 
 TEXT = Field("a text that is not empty", lambda value: isinstance(value, str) and value != "")
-ANY_TEXT = Field("a text", lambda value: isinstance(value, str))
 
 
 @dataclass(frozen=True, slots=True)

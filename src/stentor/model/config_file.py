@@ -20,7 +20,8 @@ def parse_config(path: Path) -> ModelConfig:
         raw = json.loads(path.read_bytes())
         if raw["model_type"] not in CARRIERS:
             raise UserError(
-                f"{path} describes a {raw['model_type']!r} model", fix=f"Stentor reads {' and '.join(CARRIERS)} models"
+                f"{path} describes a {raw['model_type']!r} model",
+                fix=f"Stentor reads {' and '.join(CARRIERS)} models; transformers:MODEL opens any other",
             )
         rope = raw.get("rope_parameters") or {}
         _refuse_variants(path, raw, rope)

@@ -53,6 +53,11 @@ class TransformersNetwork:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._caches: list[Any] = [DynamicCache() for _ in range(num_sequences)]
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of the model's weights, a tied embedding counted once."""
+        return self._model.num_parameters()
+
     def extend(
         self, token_ids: Sequence[int], start: int, *, all_scored: bool = False, sequence: int = 0
     ) -> NDArray[np.float32]:
