@@ -27,7 +27,7 @@ from stentor.runtime.engine import LanguageModel, load
 
 NUM_PARADIGMS, NUM_PAIRS = 67, 1000
 LIMIT_SECONDS = 300
-SAMPLE = 2000
+SAMPLE = 500
 WORDS = {
     "name": "Amanda Brenda Carla Daniel Edward Florence Gregory Heather Irene Julie Kenneth Linda Martin Naomi",
     "noun": "actor banker child doctor dancer guest patient pupil senator teacher teenager waiter customer driver",

@@ -178,6 +178,7 @@ def test_a_path_is_opened_and_the_start_is_part_of_the_name(bridge, model_path, 
         bridge.StentorLM(model_path, start="x")
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_refused_with_the_nearest_name(model):
     with pytest.raises(UserError, match="lm-eval has no task 'blimp_adjunct_islan'") as caught:
         run_task(model, Task("lm-eval", "blimp_adjunct_islan"), Settings())

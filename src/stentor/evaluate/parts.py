@@ -94,14 +94,14 @@ def evaluate_parts(
         )
     encoded, eos_token_id = encode_some(model.tokenizer, texts), model.tokenizer.eos_token_id
     nats = np.empty(len(encoded.token_ids))
-    done = 0
+    done, total_nats = 0, 0.0
     for piece in strided_nats(model.network, encoded.token_ids, eos_token_id, stride or context_length):
         nats[done : done + len(piece)] = piece
-        done += len(piece)
+        done, total_nats = done + len(piece), total_nats + float(piece.sum())
         if on_progress:
             on_progress(done, len(nats))
     whole = Evaluation.from_total(
-        float(nats.sum()), num_tokens=len(nats), num_bytes=encoded.num_bytes, losses=encoded.losses
+        total_nats, num_tokens=len(nats), num_bytes=encoded.num_bytes, losses=encoded.losses
     )
     places = positions_of(len(nats), context_length, stride or context_length)
     return Parts(whole, _documents(encoded, nats, eos_token_id), _positions(encoded, nats, places, model.tokenizer))
