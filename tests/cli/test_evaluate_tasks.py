@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,14 +123,18 @@ def test_a_wrong_line_is_named(cli, world, tasks):
     )
 
 
-def test_a_hub_id_without_a_network_is_one_sentence(cli, tasks, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    outcome = cli("evaluate", "nobody/no-such-model", "--task", f"blimp={tasks['blimp']}")
-    assert (outcome.code, outcome.out) == (3, "")
-    assert "nobody/no-such-model" in outcome.err
-    assert "fix:" in outcome.err
-    assert "Traceback" not in outcome.err
+def test_a_hub_id_without_a_network_is_one_sentence(tasks, tmp_path):
+    arguments = ["evaluate", "nobody/no-such-model", "--task", f"blimp={tasks['blimp']}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stentor", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "error: the model nobody/no-such-model is neither a folder here nor to be had" in done.stderr
+    assert "fix: check the name and the network" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- models side by side ---

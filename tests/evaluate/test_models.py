@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from stentor.runtime.engine import load
 
 EOS = "<|endoftext|>"
 TEXTS = ["The people of this world.", "When he was one, then she said so. " * 9, ""]
-SPECIALS = {"bos_token_id": 0, "eos_token_id": 0}
+SPECIALS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0}
 
 
 def make(folder: Path, network: transformers.PreTrainedModel, documents: list[str]) -> str:

@@ -76,7 +76,7 @@ def assert_equal(found: list[OptionScores], expected: list[OptionScores], tolera
 def test_every_network_gives_the_sums_of_the_slow_twin(llama, cpu, questions):
     expected = [slow(llama, question) for question in questions]
     for network in (cpu, Plain(cpu), TorchNetwork(llama)):
-        assert_equal(score_options(network, questions), expected, 1e-3)
+        assert_equal(score_options(network, questions), expected, 1e-3)  # type: ignore[arg-type]
 
 
 def many(count: int) -> list[Question]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from stentor.errors import UserError
 from stentor.evaluate.intervals import Accuracy, Outcomes, mean_share, wilson
-from stentor.evaluate.records import TEXT, read_records, record_files
+from stentor.evaluate.records import TEXT, Field, read_records, record_files
 from stentor.evaluate.starting import Start
 from stentor.runtime.engine import LanguageModel
 from stentor.runtime.options import Progress, Question, fitted, score_options
 
 NUM_PARADIGMS = 67
-_FIELDS = dict.fromkeys(("sentence_good", "sentence_bad", "UID", "field", "linguistics_term"), TEXT)
+_FIELDS: dict[str, Field] = dict.fromkeys(("sentence_good", "sentence_bad", "UID", "field", "linguistics_term"), TEXT)
 _AT_ONCE = 1024
 
 

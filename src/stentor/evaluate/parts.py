@@ -100,9 +100,7 @@ def evaluate_parts(
         done, total_nats = done + len(piece), total_nats + float(piece.sum())
         if on_progress:
             on_progress(done, len(nats))
-    whole = Evaluation.from_total(
-        total_nats, num_tokens=len(nats), num_bytes=encoded.num_bytes, losses=encoded.losses
-    )
+    whole = Evaluation.from_total(total_nats, num_tokens=len(nats), num_bytes=encoded.num_bytes, losses=encoded.losses)
     places = positions_of(len(nats), context_length, stride or context_length)
     return Parts(whole, _documents(encoded, nats, eos_token_id), _positions(encoded, nats, places, model.tokenizer))
 

@@ -114,7 +114,7 @@ def score_options(
 
 
 def target_scores(
-    logits_KV: NDArray[np.float32], rows_M: Sequence[int], targets_M: Sequence[int]
+    logits_KV: NDArray[np.float32], rows_M: Sequence[int] | NDArray[np.integer], targets_M: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return ln p [M] of tokens after rows of logits, and whether each is the likeliest; the logits are used up."""
     rows, targets = np.asarray(rows_M), np.asarray(targets_M)
