@@ -19,7 +19,7 @@ from stentor.runtime.engine import LanguageModel, load
 from stentor.runtime.options import Question, score_options
 
 try:
-    from lm_eval import simple_evaluate
+    import lm_eval.evaluator
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
@@ -57,9 +57,10 @@ class StentorLM(LM):
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Return ln p of each continuation after its context, and whether it is the greedy one."""
+        asked: list[Any] = [request.args for request in requests]
         questions = [
             TextQuestion(context, [continuation for _, continuation in group])
-            for context, group in groupby((request.args for request in requests), key=lambda pair: pair[0])
+            for context, group in groupby(asked, key=lambda pair: pair[0])
         ]
         scores, _ = score_texts(self.model, questions, self.start)
         found = [pair for score in scores for pair in zip(score.log_probs, score.are_greedy, strict=True)]
@@ -85,7 +86,8 @@ class StentorLM(LM):
         """Return the continuation of each context, greedy unless the task says otherwise."""
         made = []
         for request in requests:
-            context, settings = request.args
+            arguments: Any = request.args
+            context, settings = arguments
             made.append(self._generate(context, dict(settings)))
             self.cache_hook.add_partial("generate_until", request.args, made[-1])
         return made
@@ -146,6 +148,7 @@ def run_lm_eval(
         are_files = all(Path(name).is_file() for name in names)
         manager = TaskManager(include_defaults=not are_files)  # which are ten thousand files
         _require_known(manager, names)
+        simple_evaluate: Any = lm_eval.evaluator.simple_evaluate
         found = simple_evaluate(
             StentorLM(model, start=start.name),
             tasks=list(names),
