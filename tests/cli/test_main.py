@@ -14,7 +14,10 @@ from stentor import version
 from stentor.cli.main import app
 from stentor.errors import EchoedError, InterruptedRunError, UserError
 
-COMMANDS = ["demo", "prepare", "train", "compare", "evaluate", "generate", "finetune", "export", "bench", "doctor"]
+COMMANDS = [
+    *("demo", "prepare", "train", "compare", "evaluate", "contamination", "memorization"),
+    *("generate", "finetune", "export", "bench", "doctor"),
+]
 TOKENIZER_COMMANDS = ["train", "encode", "decode", "compare"]
 HEAVY = ("torch", "tokenizers", "datasets", "transformers", "matplotlib", "pyarrow", "safetensors", "numpy", "rich")
 
@@ -90,7 +93,7 @@ def test_version(cli):
         (["train", "tiny", "--resume", "perhaps"], "perhaps"),
         (["generate"], "Missing argument"),
         (["generate", "Hello", "--model", "m", "--top-k", "many"], "'--top-k'"),
-        (["evaluate", "model"], "Missing argument"),
+        (["evaluate"], "Missing argument"),
     ],
 )
 def test_what_cannot_be_understood_is_exit_code_2(cli, tmp_path, monkeypatch, arguments, said):

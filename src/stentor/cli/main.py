@@ -21,12 +21,14 @@ from stentor.artifacts import write_file
 from stentor.cli import tokenizer
 from stentor.cli.bench import bench
 from stentor.cli.compare import compare
+from stentor.cli.contamination import contamination
 from stentor.cli.demo import demo
 from stentor.cli.doctor import doctor
 from stentor.cli.evaluate import evaluate
 from stentor.cli.export import export
 from stentor.cli.finetune import finetune
 from stentor.cli.generate import generate
+from stentor.cli.memorization import memorization
 from stentor.cli.prepare import prepare
 from stentor.cli.train import train
 from stentor.errors import EchoedError, StentorError, UserError, missing_extra, refusal_of
@@ -46,7 +48,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take half of the time that --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, prepare, train, compare, evaluate, generate, finetune, export, bench, doctor):
+_COMMANDS = (
+    *(demo, prepare, train, compare, evaluate, contamination, memorization),
+    *(generate, finetune, export, bench, doctor),
+)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(tokenizer.app, name="tokenizer")
 

@@ -32,17 +32,12 @@ def evaluate(
     """
     if not isinstance(model, LanguageModel):
         model = load(model, dtype="float32", device="auto")
-    tokenizer = model.tokenizer
-    encoded = encode_documents(tokenizer, texts)
-    if encoded.num_bytes == 0:
-        raise UserError(
-            "there is no text to evaluate on", fix="pass a source with at least one document that is not empty"
-        )
+    encoded = encode_some(model.tokenizer, texts)
     return measure(
         model.network,
         encoded.token_ids,
         num_bytes=encoded.num_bytes,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=model.tokenizer.eos_token_id,
         losses=encoded.losses,
         on_progress=on_progress,
     )
@@ -56,24 +51,40 @@ class EncodedDocuments:
         token_ids: of all documents, each followed by EOS.
         num_bytes: UTF-8 bytes of their raw text.
         losses: what the ids do not give back of it.
+        document_bytes: bytes of each document.
     """
 
     token_ids: np.ndarray
     num_bytes: int
     losses: Losses
+    document_bytes: list[int]
+
+
+def encode_some(tokenizer: Tokenizer, texts: Iterable[str | bytes]) -> EncodedDocuments:
+    """Encode documents as `encode_documents` does.
+
+    Raises:
+        UserError: there is no text in them.
+    """
+    encoded = encode_documents(tokenizer, texts)
+    if encoded.num_bytes == 0:
+        raise UserError(
+            "there is no text to evaluate on", fix="pass a source with at least one document that is not empty"
+        )
+    return encoded
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Iterable[str | bytes]) -> EncodedDocuments:
     """Encode each document alone and count its raw bytes."""
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     pieces: list[np.ndarray] = [np.empty(0, dtype=dtype)]
-    num_bytes, losses = 0, Losses()
+    document_bytes, losses = list[int](), Losses()
     for batch in _batches(texts):
         encoded = tokenizer.encode_batch(batch)
-        num_bytes += sum(len(text) for text in batch)
+        document_bytes += [len(text) for text in batch]
         losses += tokenizer.losses(batch, encoded)
         pieces += [np.array([*ids, tokenizer.eos_token_id], dtype=dtype) for ids in encoded]
-    return EncodedDocuments(np.concatenate(pieces), num_bytes, losses)
+    return EncodedDocuments(np.concatenate(pieces), sum(document_bytes), losses, document_bytes)
 
 
 def _batches(texts: Iterable[str | bytes]) -> Iterator[list[bytes]]:

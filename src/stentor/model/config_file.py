@@ -33,7 +33,7 @@ def _parsed(path: Path, data: bytes) -> ModelConfig:
         if raw["model_type"] not in CARRIERS:
             raise UserError(
                 f"{path} describes a {raw['model_type']!r:.80} model",
-                fix=f"Stentor reads {' and '.join(CARRIERS)} models",
+                fix=f"Stentor reads {' and '.join(CARRIERS)} models; transformers:MODEL opens any other",
             )
         rope = raw.get("rope_parameters") or {}
         _refuse_variants(path, raw, rope)

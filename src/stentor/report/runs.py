@@ -83,7 +83,8 @@ def open_run(name: str, path: Path) -> ComparedRun:
     for needed in (RECIPE_NAME, LOG_NAME):
         if not (path / needed).is_file():
             raise UserError(
-                f"{path} is no run: it has no {needed}", fix="name folders that stentor train made, such as runs/tiny"
+                f"{path} is no run: it has no {needed}",
+                fix="name folders that stentor train made, such as runs/tiny, or compare models: --text, --task",
             )
     try:
         recipe = tomllib.loads((path / RECIPE_NAME).read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -74,16 +75,21 @@ class CpuNetwork:
         """Parts that a pass consists of: more threads than that would have nothing to do."""
         return self._packed.network.num_parts
 
-    def fresh(self, num_sequences: int = 1, *, num_threads: int | None = None) -> CpuNetwork:
+    def fresh(
+        self, num_sequences: int = 1, *, num_threads: int | None = None, context_length: int | None = None
+    ) -> CpuNetwork:
         """Return a network of these very weights that has read nothing; see `CachedNetwork`.
 
         Args:
             num_sequences: that it can remember.
             num_threads: that a pass takes; as many as here where none are named.
+            context_length: of a network that reads short texts, and has room for so much alone.
         """
+        length = min(context_length or self.config.max_position_embeddings, self.config.max_position_embeddings)
         twin = CpuNetwork.__new__(CpuNetwork)
         twin.max_threads = self.max_threads
-        twin._begin(self.config, self._packed, num_sequences, num_threads or self.num_threads)
+        config = replace(self.config, max_position_embeddings=length)
+        twin._begin(config, self._packed, num_sequences, num_threads or self.num_threads)
         return twin
 
     def share(self, length: int) -> None:

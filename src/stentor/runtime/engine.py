@@ -82,7 +82,7 @@ class LanguageModel:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_new_tokens: int = 50,
         stop: Sequence[str] = (),
@@ -93,7 +93,7 @@ class LanguageModel:
         """Return the continuation of a prompt.
 
         Args:
-            prompt: text to continue; an empty one starts a new document.
+            prompt: text to continue, or its token ids; an empty one starts a new document.
             max_new_tokens: at most this many.
             stop: the output ends before the first of these strings.
             seed: of the draw; the same one gives the same text.
@@ -159,7 +159,7 @@ class LanguageModel:
 
     def stream(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_new_tokens: int = 50,
         stop: Sequence[str] = (),
@@ -192,8 +192,11 @@ class LanguageModel:
         nats = stream_nats(self.network, np.array(token_ids, dtype=np.int64), eos_token_id=self.tokenizer.eos_token_id)
         return Scores(token_ids, [-float(value) for piece in nats for value in piece])
 
-    def _request(self, prompt: str, max_new_tokens: int, stop: Sequence[str], settings: Sampling) -> Request:
-        prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_token_id]
+    def _request(
+        self, prompt: str | Sequence[int], max_new_tokens: int, stop: Sequence[str], settings: Sampling
+    ) -> Request:
+        prompt_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        prompt_ids = prompt_ids or [self.tokenizer.eos_token_id]
         return Request(self.network.config, self.tokenizer, prompt_ids, max_new_tokens, stop, settings)
 
     def _made(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stentor.model.labels import IGNORED_LABEL
 from stentor.model.llama import Llama
 from stentor.model.scorer import TorchScorer
 from stentor.runtime.network import require_readable
@@ -93,6 +94,15 @@ class TorchNetwork:
         """Return -ln p of targets; see `measure.Scorer`."""
         return TorchScorer(self._model).window_nats(inputs_BT, targets_BT)
 
+    def window_scores(
+        self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Return -ln p of targets, and whether each is the likeliest; see `options.WindowScorer`."""
+        device = self._model.embedding_VD.device
+        with torch.inference_mode():
+            x_BTD = self._model.hidden(torch.from_numpy(inputs_BT).to(device))
+            return scores_of(self._model.logits(x_BTD), targets_BT)
+
     def _hidden(self, token_ids: Sequence[int], start: int, sequence: int) -> torch.Tensor:
         """Read tokens of a sequence, at once; returns the normalised output of the last layer [T, D]."""
         input_ids_BT = torch.tensor([list(token_ids)], device=self._model.embedding_VD.device)
@@ -103,6 +113,18 @@ class TorchNetwork:
         room = self._rooms.take(self._num_sequences)
         weakref.finalize(self, self._rooms.give_back, room).atexit = False
         return room
+
+
+def scores_of(
+    logits_BTV: torch.Tensor, targets_BT: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Return -ln p of targets [B, T], 0 where they are ignored, and whether each is the likeliest."""
+    targets = torch.from_numpy(targets_BT).long().to(logits_BTV.device)
+    is_asked = targets != IGNORED_LABEL
+    log_probs_BTV = logits_BTV.float().log_softmax(-1)
+    chosen_BT = log_probs_BTV.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    nats_BT = -torch.where(is_asked, chosen_BT, 0.0)
+    return nats_BT.double().cpu().numpy(), (chosen_BT == log_probs_BTV.amax(-1)).cpu().numpy()
 
 
 class _Rooms:

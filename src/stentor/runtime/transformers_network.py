@@ -19,6 +19,8 @@ from stentor.runtime.network import require_readable
 try:
     import torch
     from transformers import AutoModelForCausalLM, DynamicCache
+
+    from stentor.runtime.torch_network import scores_of
 except ImportError:
     raise missing_extra("transformers", "hf", needed_for="a model of transformers") from None
 
@@ -51,6 +53,11 @@ class TransformersNetwork:
         )
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._caches: list[Any] = [DynamicCache() for _ in range(num_sequences)]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of the model's weights, a tied embedding counted once."""
+        return self._model.num_parameters()
 
     def extend(
         self, token_ids: Sequence[int], start: int, *, all_scored: bool = False, sequence: int = 0
@@ -87,11 +94,15 @@ class TransformersNetwork:
 
     def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
         """Return -ln p of targets; see `measure.Scorer`."""
-        device = self._model.device
+        return self.window_scores(inputs_BT, targets_BT)[0]
+
+    def window_scores(
+        self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Return -ln p of targets, and whether each is the likeliest; see `options.WindowScorer`."""
         with torch.inference_mode():
-            inputs, targets = torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device)
-            log_probs_BTV = self._model(input_ids=inputs.long(), use_cache=False).logits.float().log_softmax(-1)
-            return -log_probs_BTV.gather(-1, targets.long()[..., None])[..., 0].double().cpu().numpy()
+            inputs = torch.from_numpy(inputs_BT).to(self._model.device).long()
+            return scores_of(self._model(input_ids=inputs, use_cache=False).logits, targets_BT)
 
     def can_take_back(self) -> bool:
         """Tell whether tokens can be taken back: not from a state, or a window, that is all that is kept of them."""
