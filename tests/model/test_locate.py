@@ -82,6 +82,12 @@ def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
     assert "check the name and the network" in caught.value.fix
 
 
+def test_a_name_that_no_model_of_the_hub_can_have_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"the model some--lab/model is neither a folder here.*HFValidationError"):
+        resolve_model("some--lab/model")
+
+
 def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError, match="huggingface_hub") as caught:

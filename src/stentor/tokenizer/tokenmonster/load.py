@@ -36,12 +36,18 @@ def load_tokenmonster(path_or_name: str | Path) -> TokenMonsterTokenizer:
         return TokenMonsterTokenizer(open_vocab(fetch_vocab(name.removeprefix(PREFIX))))
     path = Path(path_or_name)
     if path.is_dir():
-        path, *others = sorted(path.glob(f"*{SUFFIX}"))
-        if others:
-            raise UserError(f"{path.parent} holds several vocabularies", fix=f"pass one of them, such as {path}")
+        path = vocab_in(path)
     vocab = open_vocab(path)
     if (path.parent / MANIFEST_NAME).is_file():
         sealed = read_manifest(path.parent).files.get(path.name)
         if sealed and sealed[1] != hashlib.sha256(pack_vocab(vocab)).hexdigest():
             raise CorruptArtifactError(f"{path} does not match its checksum", fix="make this artifact again")
     return TokenMonsterTokenizer(vocab)
+
+
+def vocab_in(folder: Path) -> Path:
+    """Return the one .vocab file of a folder that holds at least one."""
+    path, *others = sorted(folder.glob(f"*{SUFFIX}"))
+    if others:
+        raise UserError(f"{folder} holds several vocabularies", fix=f"pass one of them, such as {path}")
+    return path
