@@ -71,7 +71,7 @@ def test_a_hub_id_is_fetched(monkeypatch, model_dir):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert read_model_folder("some-lab/some-model").path == model_dir
-    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab"])]
+    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab", "README.md"])]
 
 
 def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from stentor.artifacts import refuse_existing, staged_directory
 from stentor.errors import UserError
+from stentor.export.about import README_NAME
 from stentor.export.consumer import ask, is_installed
 from stentor.export.parity import (
     NOT_KEPT,
@@ -78,8 +79,8 @@ def export_huggingface(
     source = read_source(model, dtype=dtype)
     with staged_directory(destination, kind="model", replace=replace) as staging:
         write_model_folder(staging, source.config, source.tensors, source.tokenizer, dtype=DTYPES[dtype])
-        if isinstance(source.tokenizer, TokenMonsterTokenizer):
-            staging.write("README.md", HOW_TO_OPEN.format(name=destination.name))
+        if readme := _readme(source, destination.name):
+            staging.write(README_NAME, readme)
         size_bytes = sum(path.stat().st_size for path in staging.path.iterdir())
         proof = _prove(source, staging.path, dtype) if can_prove else None
         report = ExportReport(
@@ -87,6 +88,13 @@ def export_huggingface(
         )
         staging.details["export"] = report.to_dict()
     return report
+
+
+def _readme(source: Source, name: str) -> str:
+    """Return a card that keeps what the source says of the model, and tells how to open what is not plain."""
+    if isinstance(source.tokenizer, TokenMonsterTokenizer):
+        return source.about.front_matter() + HOW_TO_OPEN.format(name=name)
+    return source.about.readme(name)
 
 
 def _prove(source: Source, folder: Path, dtype: str) -> Proof:

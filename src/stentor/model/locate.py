@@ -17,7 +17,7 @@ BEST_NAME = "best.json"
 CHECKPOINTS_NAME = "checkpoints"
 _SHIPPED = Path(str(resources.files("stentor"))) / "models"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.vocab"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.vocab", "README.md"]
 
 
 def resolve_model(path_or_id: str | Path) -> Path:
