@@ -18,6 +18,7 @@ once, after the last assertion:
         measure="logits",                   # what it is a difference of; or what the refusal said
     )
 
+The tests may run in parts: with STENTOR_COMPATIBILITY=FOLDER their entries are kept there and taken from there.
 A test that fails or is skipped (no such environment: `make consumers`) stops the program, and nothing is written.
 `--render` writes the page again from benchmarks/results/compatibility.json, `--check` fails if it is stale.
 """
@@ -41,22 +42,17 @@ PAGE = ROOT / "docs" / "compatibility.md"
 RESULT = RESULTS / "compatibility.json"
 BEGIN, END = "<!-- opened -->\n", "<!-- end of opened -->"
 COLUMNS = ("file", "consumer", "version", "largest difference", "found equal, or within its limit", "models")
-_OK = 0
-_SUMMARY = "-rs"
 
 
-def run_tests(options: list[str]) -> list[dict]:
-    """Run the tests and return what they recorded, an entry for each opening."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "-m", "external", _SUMMARY, *(options or ["tests"])]
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "STENTOR_COMPATIBILITY": folder}, stdout=subprocess.PIPE, text=True,
-            check=False,
-        )  # fmt: skip
-        sys.stdout.write(done.stdout)
-        if done.returncode != _OK or "SKIPPED" in done.stdout:
-            sys.exit("a test failed or was skipped: nothing was written")
-        return [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
+def run_tests(options: list[str], folder: Path) -> list[dict]:
+    """Run the tests and return what they recorded in a folder, an entry for each opening."""
+    command = [sys.executable, "-m", "pytest", "-m", "external", "-rs", *(options or ["tests"])]
+    environment = {**os.environ, "STENTOR_COMPATIBILITY": str(folder)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    sys.stdout.write(done.stdout)
+    if done.returncode or "SKIPPED" in done.stdout:
+        sys.exit("a test failed or was skipped: nothing was written")
+    return [json.loads(path.read_text()) for path in folder.glob("*.json")]
 
 
 def merged(openings: Iterable[dict]) -> list[dict]:
@@ -113,7 +109,9 @@ def main() -> None:
     """Run the tests and write the result and the page; or the page alone, or nothing."""
     options = sys.argv[1:]
     if options not in (["--check"], ["--render"]):
-        record("compatibility", [], {"rows": merged(run_tests(options))})
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(os.environ.get("STENTOR_COMPATIBILITY", temporary))
+            record("compatibility", [], {"rows": merged(run_tests(options, folder))})
     page = PAGE.read_text(encoding="utf-8")
     renewed = with_table(page)
     if options == ["--check"]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -166,6 +166,7 @@ def record_opened(request) -> Callable[..., None]:
         if folder := os.environ.get("STENTOR_COMPATIBILITY"):
             row = {"file": file, "consumer": consumer, "version": version, "model": model, "command": command}
             row |= {"agrees": list(agrees), "difference": difference, "measure": measure, "test": request.node.nodeid}
-            write_file(Path(folder) / f"{uuid.uuid4()}.json", json.dumps(row))
+            name = hashlib.sha256(json.dumps([row["test"], file, consumer]).encode()).hexdigest()[:16]
+            write_file(Path(folder) / f"{name}.json", json.dumps(row))
 
     return record

@@ -81,7 +81,8 @@ def read_about(origin: Path) -> About:
     if is_gguf(origin):
         metadata = read_header(np.memmap(origin, np.uint8, mode="r").view(np.ndarray), origin).metadata
         texts = {name.replace(".", "_"): _text(metadata.get(f"general.{name}")) for name in _GGUF_TEXTS}
-        return About(**texts, **{name: _texts(metadata.get(f"general.{name}")) for name in _LISTS})
+        languages, tags = (_texts(metadata.get(f"general.{name}")) for name in _LISTS)
+        return About(**texts, languages=languages, tags=tags)
     try:
         card = (origin / README_NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:
