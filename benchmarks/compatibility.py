@@ -99,7 +99,7 @@ def table(rows: list[dict], *, taken: str) -> str:
 def with_table(page: str) -> str:
     """Return the page with its table renewed from the recorded result."""
     result = json.loads(RESULT.read_text())
-    taken = f"Taken on {result['date']} at commit {result['commit']}, {result['machine']}, by `make compatibility`."
+    taken = f"Taken on {result['date']} at commit {result['commit']}, {result['machine']}, by `{result['command']}`."
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{table(result['details']['rows'], taken=taken)}{END}{after}"
