@@ -2,6 +2,7 @@
 # make test       set up, then the default tests
 # make test-all   every test: slow ones, and those that open our files in other environments and in a browser
 # make lint       ruff and pyright
+# make compatibility  open our files in every consumer, and renew docs/compatibility.md
 # make bench      measure what the README claims; make results shows it there
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ TRANSFORMERS := 4.57.6 5.23.0
 CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo setup test test-all consumers browser lint format bench results clean
+.PHONY: demo setup test test-all consumers browser compatibility lint format bench results clean
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(BIN)/stentor demo
@@ -48,11 +49,16 @@ tests/browser/node_modules/ready: tests/browser/package-lock.json
 	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
+# Open every kind of file of ours in every consumer, and write docs/compatibility.md from what they said.
+compatibility: setup consumers
+	$(BIN)/python benchmarks/compatibility.py -n $(PYTEST_WORKERS) tests
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python benchmarks/readme.py --check
+	$(BIN)/python benchmarks/compatibility.py --check
 
 format: setup
 	$(BIN)/ruff check --fix .

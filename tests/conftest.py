@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from stentor.artifacts import write_file
 from stentor.config import Recipe, TokenizerConfig, TrainConfig
 from stentor.model.config import ModelConfig
 from stentor.shards.build import Shards, build_shards
@@ -128,3 +131,42 @@ def tiny_recipe(tiny_config) -> Recipe:
 def prose_documents() -> Callable[[int], list[str]]:
     """Return a function that gives so many documents of random common words."""
     return prose
+
+
+@pytest.fixture
+def record_opened(request) -> Callable[..., None]:
+    """Return a function that notes that a consumer opened a file of ours, for the table in docs/compatibility.md.
+
+    It writes only where `make compatibility` runs the tests (benchmarks/compatibility.py says how to add a row).
+    """
+
+    def record(
+        *,
+        file: str,
+        consumer: str,
+        version: str,
+        model: str,
+        command: str,
+        agrees: Sequence[str],
+        difference: float | None,
+        measure: str,
+    ) -> None:
+        """Note one opening.
+
+        Args:
+            file: its format and dtype, such as `gguf q8_0`; rows of one file, consumer and version become one.
+            consumer: the program that opened it.
+            version: of the program.
+            model: that the file holds.
+            command: that opened it, as a user types it in a checkout.
+            agrees: what was found equal, such as `token ids`.
+            difference: the largest one that was found; None where the consumer refuses the file, as it should.
+            measure: what the difference is of, or what the consumer said.
+        """
+        if folder := os.environ.get("STENTOR_COMPATIBILITY"):
+            row = {"file": file, "consumer": consumer, "version": version, "model": model, "command": command}
+            row |= {"agrees": list(agrees), "difference": difference, "measure": measure, "test": request.node.nodeid}
+            name = hashlib.sha256(json.dumps([row["test"], file, consumer]).encode()).hexdigest()[:16]
+            write_file(Path(folder) / f"{name}.json", json.dumps(row))
+
+    return record

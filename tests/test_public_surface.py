@@ -22,6 +22,7 @@ PUBLIC = {
     "Tokenizer": "stentor.tokenizer.base",
     "evaluate": "stentor.evaluate.text",
     "load": "stentor.runtime.engine",
+    "load_stentor2": "stentor.model.stentor2",
     "train": "stentor.run",
 }
 STAGES = (
@@ -58,7 +59,7 @@ def test_each_name_resolves_lazily_and_first(name):
     )
 
 
-@pytest.mark.parametrize("name", ["Evaluation", "Recipe", "Tokenizer", "load"])
+@pytest.mark.parametrize("name", ["Evaluation", "Recipe", "Tokenizer", "load", "load_stentor2"])
 def test_names_are_those_of_their_homes(name):
     value = getattr(stentor, name)
     assert (value.__module__, value.__name__) == (PUBLIC[name], name)
@@ -85,6 +86,7 @@ def test_an_unknown_name_is_an_attribute_error():
         ("import stentor.prepare", {"torch", "transformers", "datasets", "matplotlib", "pyarrow"}),
         ("import stentor.train.loop", {"transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
         ("import stentor; stentor.load", {"torch", "transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
+        ("import stentor; stentor.load_stentor2", {"torch", "transformers", "datasets", "matplotlib", "gguf"}),
         ("import stentor.evaluate.text", {"torch", "transformers", "datasets", "matplotlib", "pyarrow", "gguf"}),
         ("import stentor.cli.main", {"torch", "numba", "numpy", "tokenizers", "transformers"}),
     ],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stentor.config import Recipe
     from stentor.evaluate.text import evaluate
     from stentor.model.measure import Evaluation
+    from stentor.model.stentor2 import load_stentor2
     from stentor.run import train
     from stentor.runtime.engine import load
     from stentor.tokenizer import Tokenizer
@@ -23,10 +24,11 @@ _HOME = {
     "Recipe": "stentor.config",
     "Tokenizer": "stentor.tokenizer",
     "load": "stentor.runtime.engine",
+    "load_stentor2": "stentor.model.stentor2",
 }
 _CALLABLE_STAGES = ("evaluate", "train")
 
-__all__ = ["Evaluation", "Recipe", "Tokenizer", "__version__", "evaluate", "load", "train"]
+__all__ = ["Evaluation", "Recipe", "Tokenizer", "__version__", "evaluate", "load", "load_stentor2", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import stentor
 from stentor.artifacts import staged_directory
 from stentor.export import huggingface, source
 from stentor.model.config import ModelConfig, padded_vocab_size
-from stentor.model.folder import write_model_folder
+from stentor.model.folder import read_model_folder, write_model_folder
 from stentor.model.names import expected_shapes
 from stentor.tokenizer.bpe import train_bpe
 from stentor.tokenizer.probes import mixed_strings
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 CONFIGS = {
     "llama": {"carrier": "llama", "hidden_size": 64, "head_dim": 16},
     "qwen3": {"carrier": "qwen3", "hidden_size": 64, "head_dim": 32},
@@ -67,6 +75,16 @@ def models(tokenizer, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Path:
+    """Return a folder of the 12.3M model that ships with Stentor, in float32."""
+    folder = tmp_path_factory.mktemp("shipped") / "stentor-12m"
+    source = read_model_folder("stentor-12m")
+    with staged_directory(folder, kind="model") as staging:
+        write_model_folder(staging, source.config, source.tensors, source.tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def monster_models(tiny_tokenmonster, tmp_path_factory) -> dict[str, Path]:
     """Folders of the same models with a TokenMonster vocabulary."""
     root = tmp_path_factory.mktemp("monsters")
@@ -77,18 +95,75 @@ def monster_models(tiny_tokenmonster, tmp_path_factory) -> dict[str, Path]:
     return {name: root / name for name in ("llama", "qwen3")}
 
 
+@dataclass(frozen=True, slots=True)
+class StockTransformers:
+    """An environment with a transformers of its own.
+
+    Attributes:
+        version: of transformers.
+        python: runs it.
+    """
+
+    version: str
+    python: Path
+
+    def run(self, program: str, folder: Path, *options: str, question: Any = None, with_stentor: bool = False) -> Any:
+        """Run a program that lies beside the tests, from the folder above the one it opens, and return its answer.
+
+        Args:
+            program: the name of its file.
+            folder: what it opens.
+            options: of its command line.
+            question: goes to its standard input as JSON.
+            with_stentor: it can import our sources; otherwise it has nothing of ours.
+        """
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), "HF_HUB_OFFLINE": "1"}
+        if with_stentor:
+            environment["PYTHONPATH"] = str(ROOT / "src")
+        result = subprocess.run(
+            [self.python, HERE / program, folder, *options],
+            input=json.dumps(question),
+            cwd=folder.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        assert result.returncode == 0, result.stderr
+        answer = json.loads(result.stdout)
+        assert (answer.pop("transformers"), answer.pop("has_stentor")) == (self.version, with_stentor)
+        return answer
+
+    def command(self, program: str, *arguments: str) -> str:
+        """Return the command as a user types it in a checkout."""
+        return f".venv-transformers-{self.version}/bin/python tests/export/{' '.join([program, *arguments])}"
+
+
 @pytest.fixture(params=["4.57.6", "5.23.0"])
-def consumer(request) -> tuple[str, Path]:
-    """Return the version and the Python of an environment with that transformers."""
-    root = Path(__file__).resolve().parents[2]
-    assert (root / "tests" / "consumers" / f"transformers-{request.param}.txt").is_file()
-    python = root / f".venv-transformers-{request.param}" / "bin" / "python"
+def consumer(request) -> StockTransformers:
+    """Return an environment with that transformers and no Stentor."""
+    assert (ROOT / "tests" / "consumers" / f"transformers-{request.param}.txt").is_file()
+    python = ROOT / f".venv-transformers-{request.param}" / "bin" / "python"
     if not python.exists():
         message = f"no environment with transformers {request.param}: make it with `make consumers`"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return request.param, python
+    return StockTransformers(request.param, python)
+
+
+PROMPT, NUM_GENERATED = "Rivers carry rain", 24
+
+
+@pytest.fixture(scope="session")
+def greedy_text() -> Callable[[Path], str]:
+    """Return a function that gives the text that our engine writes after `PROMPT`, in float32 without penalties."""
+
+    def run(model: Path) -> str:
+        opened = stentor.load(model, dtype="float32", num_threads=1)
+        return opened.generate(PROMPT, max_new_tokens=NUM_GENERATED, temperature=0, repetition_penalty=1)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

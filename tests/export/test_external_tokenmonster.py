@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from stentor.export.huggingface import export_huggingface
 from stentor.model.folder import read_model_folder
 from stentor.tokenizer.probes import mixed_strings
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).with_name("open_tokenmonster.py")
+PROGRAM = "open_tokenmonster.py"
 STRINGS = [*mixed_strings(1000, seed=6), "", "<|endoftext|> is text", "HELLO world's", "caf\u00e9\x00"]
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(600)]
-
-
-def ask(python, folder, home, *, with_stentor: bool, question=None):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    if with_stentor:
-        environment["PYTHONPATH"] = str(ROOT / "src")
-    result = subprocess.run(
-        [python, PROGRAM, folder],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    assert result.returncode == 0, result.stderr
-    answer = json.loads(result.stdout)
-    assert answer["has_stentor"] is with_stentor
-    return answer["transformers"], answer["answer"]
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -45,24 +21,30 @@ def exported(request, monster_models, tmp_path_factory):
     return folder
 
 
-def test_without_stentor_every_class_refuses_and_the_package_is_named(exported, consumer, tmp_path):
-    version, python = consumer
-    found, refusals = ask(python, exported, tmp_path, with_stentor=False)
-    assert found == version
+def test_without_stentor_every_class_refuses_and_the_package_is_named(exported, consumer, record_opened):
+    refusals = consumer.run(PROGRAM, exported)["answer"]
     assert not (exported / "tokenizer.json").exists()
     assert "Stentor" in refusals["AutoTokenizer"] or "pip install stentor" in refusals["AutoTokenizer"]
     for name, said in refusals.items():
         assert not said.startswith("OPENED"), name
         assert "stentor" in said.lower() or "requires the SentencePiece library" in said
+    record_opened(
+        file="huggingface, TokenMonster",
+        consumer="transformers without stentor.hf",
+        version=consumer.version,
+        model=read_model_folder(exported).config.carrier,
+        command=consumer.command(PROGRAM, "FOLDER"),
+        agrees=[],
+        difference=None,
+        measure="refused, and the error names the package stentor",
+    )
 
 
-def test_with_stentor_hf_it_opens_as_any_tokenizer(exported, consumer, tmp_path):
-    version, python = consumer
+def test_with_stentor_hf_it_opens_as_any_tokenizer(exported, consumer, record_opened):
     tokenizer = read_model_folder(exported).require_tokenizer()
     ids = tokenizer.encode_batch(STRINGS)
     question = {"strings": STRINGS, "ids": ids, "texts": [tokenizer.decode(row) for row in ids]}
-    found, answer = ask(python, exported, tmp_path, with_stentor=True, question=question)
-    assert found == version
+    answer = consumer.run(PROGRAM, exported, question=question, with_stentor=True)["answer"]
     generated_ids = answer.pop("generated_ids")
     assert generated_ids[:-5] == tokenizer.encode("The people of")
     known = [token_id for token_id in generated_ids if token_id < tokenizer.eos_token_id]
@@ -79,3 +61,13 @@ def test_with_stentor_hf_it_opens_as_any_tokenizer(exported, consumer, tmp_path)
         "model_max_length": 128,
         "same_ids_again": True,
     }
+    record_opened(
+        file="huggingface, TokenMonster",
+        consumer="transformers with stentor.hf",
+        version=consumer.version,
+        model=read_model_folder(exported).config.carrier,
+        command=f"PYTHONPATH=src {consumer.command(PROGRAM, 'FOLDER')}",
+        agrees=["token ids", "texts", "batches", "saved and reopened"],
+        difference=0.0,
+        measure="token ids",
+    )

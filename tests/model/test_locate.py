@@ -85,7 +85,7 @@ def test_a_hub_id_is_fetched(monkeypatch, model_dir):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert read_model_folder("some-lab/some-model").path == model_dir
-    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab"])]
+    assert asked == [("some-lab/some-model", ["*.json", "*.safetensors", "*.vocab", "README.md"])]
 
 
 def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
@@ -94,6 +94,12 @@ def test_a_hub_id_without_a_network_is_one_sentence(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="neither a folder here nor to be had from the Hugging Face Hub") as caught:
         resolve_model("some-lab/some-model")
     assert "check the name and the network" in caught.value.fix
+
+
+def test_a_name_that_no_model_of_the_hub_can_have_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"the model some--lab/model is neither a folder here.*HFValidationError"):
+        resolve_model("some--lab/model")
 
 
 def test_a_hub_id_without_the_package_names_the_extra(monkeypatch):

@@ -84,7 +84,16 @@ def export_gguf(
     mapped = None if mapping is None else (mapping.vocabulary, mapping.cost.to_metadata())
     with open_file(destination) as partial:
         path = Path(partial.name)
-        write_gguf(path, source.config, arrays, source.tokenizer, dtype=dtype, name=destination.stem, mapped=mapped)
+        write_gguf(
+            path,
+            source.config,
+            arrays,
+            source.tokenizer,
+            dtype=dtype,
+            name=destination.stem,
+            about=source.about,
+            mapped=mapped,
+        )
         proof = _prove(source, path, dtype, mapping) if can_prove else None
         size_bytes = path.stat().st_size
     return ExportReport(

@@ -7,20 +7,23 @@ so refuses every newly trained vocabulary. The same model under the same name gi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+from gguf.utility import size_label
 from numpy.typing import NDArray
 
 from stentor.errors import UserError
+from stentor.export.about import DESCRIPTION_KEY, About
 from stentor.export.quantize import dtype_of, encode, stored_type
 from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
 from stentor.model.gguf_names import TOKENIZER_SHA256_KEY, gguf_name, hugging_face_name, row_order
-from stentor.model.names import HEAD
+from stentor.model.names import HEAD, expected_shapes
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import LLAMA3_PATTERN
 from stentor.tokenizer.library import TOKENIZER_FILE
@@ -42,6 +45,7 @@ def write_gguf(
     *,
     dtype: str,
     name: str,
+    about: About | None = None,
     mapped: tuple[RwkvVocabulary, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a model to `path`, a partial file that the caller renames once it is proven.
@@ -53,6 +57,7 @@ def write_gguf(
         tokenizer: the model's.
         dtype: of the matrices, a key of `STORED_TYPES`.
         name: what llama.cpp shows as the model's name.
+        about: what the model's card says of it.
         mapped: stands in for a tokenizer that llama.cpp does not have, with metadata that says so; a byte-level BPE
             needs none.
     """
@@ -60,12 +65,15 @@ def write_gguf(
     try:
         writer.add_type("model")
         writer.add_name(name)
+        num_parameters = sum(math.prod(shape) for shape in expected_shapes(config).values())
+        writer.add_size_label(size_label(num_parameters, 0, 0, 0))
         _add_sizes(writer, config, dtype)
         if mapped is None:
             _add_bpe(writer, tokenizer, config.vocab_size)
         else:
             _add_rwkv(writer, mapped[0])
-            _add_metadata(writer, {**mapped[1], TOKENIZER_SHA256_KEY: tokenizer.sha256})
+            _add_metadata(writer, {TOKENIZER_SHA256_KEY: tokenizer.sha256})
+        _add_metadata(writer, _described(about or About(), {} if mapped is None else mapped[1]))
         _add_special_ids(writer, tokenizer)
         for name_there, values in gguf_tensors(config, tensors):
             chosen = dtype_of(hugging_face_name(name_there), dtype, is_tied=config.tie_word_embeddings)
@@ -136,8 +144,15 @@ def _add_rwkv(writer: GGUFWriter, vocabulary: RwkvVocabulary) -> None:
     writer.add_unk_token_id(vocabulary.unknown_id)
 
 
+def _described(about: About, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """Join what a card says with what a mapped tokenizer costs, which is said behind its description."""
+    known = about.gguf_metadata()
+    texts = [str(each[DESCRIPTION_KEY]) for each in (known, costs) if DESCRIPTION_KEY in each]
+    return {**known, **costs, **({DESCRIPTION_KEY: " ".join(texts)} if texts else {})}
+
+
 def _add_metadata(writer: GGUFWriter, metadata: Mapping[str, Any]) -> None:
-    add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+    add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32, list: writer.add_array}
     for key, value in metadata.items():
         add[type(value)](key, value)
 

@@ -9,6 +9,7 @@ import torch
 
 from stentor.artifacts import Staging, refuse_existing, staged_directory
 from stentor.errors import UserError
+from stentor.export.about import README_NAME
 from stentor.export.consumer import ask, is_installed
 from stentor.export.parity import (
     NOT_KEPT,
@@ -97,8 +98,8 @@ def write_folder(staging: Staging, source: Source, *, dtype: str, name: str) -> 
         name: of the folder that it will be.
     """
     write_model_folder(staging, source.config, source.tensors, source.tokenizer, dtype=DTYPES[dtype])
-    if isinstance(source.tokenizer, TokenMonsterTokenizer):
-        staging.write("README.md", HOW_TO_OPEN.format(name=name))
+    if readme := _readme(source, name):
+        staging.write(README_NAME, readme)
 
 
 def prove(source: Source, folder: Path, *, dtype: str) -> Proof:
@@ -127,3 +128,10 @@ def prove(source: Source, folder: Path, *, dtype: str) -> Proof:
     limit = RELATIVE_LOGIT_LIMIT * max(1.0, float(np.abs(stored_PV).max()))
     require_within("the largest logit difference", proof.stored.max_logit_difference, limit, consumer=consumer)
     return proof
+
+
+def _readme(source: Source, name: str) -> str:
+    """Return a card that keeps what the source says of the model, and tells how to open what is not plain."""
+    if isinstance(source.tokenizer, TokenMonsterTokenizer):
+        return source.about.front_matter() + HOW_TO_OPEN.format(name=name)
+    return source.about.readme(name)

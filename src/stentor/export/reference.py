@@ -8,6 +8,7 @@ import torch
 
 from stentor.artifacts import refuse_existing, staged_directory
 from stentor.errors import UserError
+from stentor.export.about import README_NAME
 from stentor.export.parity import NOT_KEPT, ExportReport, Proof, compare_logits, require_equal_ids
 from stentor.export.source import Source, make_question, our_logits, read_source
 from stentor.model.config import ModelConfig
@@ -54,7 +55,7 @@ def export_reference(model: str | Path, destination: Path, *, replace: bool = Fa
     _require_llama(source.config, model)
     with staged_directory(destination, kind="model", replace=replace) as staging:
         write_model_folder(staging, source.config, source.tensors, source.tokenizer, renamed=to_reference)
-        staging.write("README.md", HOW_TO_OPEN.format(name=destination.name))
+        staging.write(README_NAME, source.about.front_matter() + HOW_TO_OPEN.format(name=destination.name))
         report = ExportReport(
             path=str(destination),
             format="reference",

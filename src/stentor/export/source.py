@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from stentor.errors import UserError, nearest_name
+from stentor.export.about import About, read_about
 from stentor.export.consumer import Question
 from stentor.model.config import ModelConfig
 from stentor.model.folder import build_model, read_model_folder
@@ -31,11 +32,12 @@ _FLOAT16_MAX = 65_504.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A whole model: sizes, float32 tensors under Hugging Face's names, and its tokenizer."""
+    """A whole model: sizes, float32 tensors under Hugging Face's names, its tokenizer, and what its card says."""
 
     config: ModelConfig
     tensors: dict[str, Tensor]
     tokenizer: Tokenizer
+    about: About = field(default_factory=About)
 
 
 def read_source(model: str | Path, *, dtype: str) -> Source:
@@ -46,7 +48,8 @@ def read_source(model: str | Path, *, dtype: str) -> Source:
         dtype: of the exported weights.
 
     Raises:
-        UserError: it is no whole model, has no tokenizer, or has weights beyond the range of float16.
+        UserError: it is no whole model, has no tokenizer, its card is damaged, or its weights are beyond the range of
+            float16.
     """
     folder = read_model_folder(model)
     tokenizer = folder.require_tokenizer()
@@ -57,7 +60,7 @@ def read_source(model: str | Path, *, dtype: str) -> Source:
                     f"{folder.path}: {name} holds {largest:.4g}, beyond float16's {_FLOAT16_MAX:.0f}",
                     fix="pass --dtype float32",
                 )
-    return Source(folder.config, folder.tensors, tokenizer)
+    return Source(folder.config, folder.tensors, tokenizer, read_about(folder.path))
 
 
 def require_dtype(dtype: str, known: tuple[str, ...], *, target: str) -> None:

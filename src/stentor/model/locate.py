@@ -20,7 +20,7 @@ BEST_NAME = "best.json"
 CHECKPOINTS_NAME = "checkpoints"
 _SHIPPED = Path(str(resources.files("stentor"))) / "models"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.vocab"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.vocab", "README.md"]
 
 
 def resolve_model(path_or_id: str | Path) -> Path:
@@ -116,12 +116,12 @@ def checkpoint_name(step: int) -> str:
 def _download(hub_id: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise missing_extra("huggingface_hub", "hf", needed_for=f"fetching {hub_id}") from None
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"the model {hub_id} is neither a folder here nor to be had from the Hugging Face Hub "
             f"({type(error).__name__})",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
+from stentor.model.mismatch import likely_reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,8 +132,10 @@ def check_shapes(
     missing = [name for name in expected if name not in shapes]
     unexpected = [name for name in shapes if name not in {**expected, **tied_head}]
     if missing or unexpected:
+        reason = likely_reason(missing, unexpected, expected=expected)
         raise UserError(
-            f"{origin} does not match its {sizes_from}: missing {_listing(missing)}; unexpected {_listing(unexpected)}",
+            f"{origin} does not match its {sizes_from}: missing {_listing(missing)}; unexpected {_listing(unexpected)}"
+            + (f" (likely {reason})" if reason else ""),
             fix=fix,
         )
     for name, shape in {**expected, **tied_head}.items():

@@ -77,9 +77,13 @@ def required_tokenizer(tokenizer: Tokenizer | None, origin: Path) -> Tokenizer:
 
 def require_matching(tokenizer: Tokenizer, config: ModelConfig, *, origin: str) -> None:
     """Refuse a tokenizer whose ids the model's embedding cannot hold."""
-    if tokenizer.vocab_size > config.vocab_size:
+    require_fitting(tokenizer.vocab_size, config, origin=origin)
+
+
+def require_fitting(num_tokens: int, config: ModelConfig, *, origin: str) -> None:
+    """Refuse a vocabulary of so many tokens, special ones among them, if the model's embedding has fewer rows."""
+    if num_tokens > config.vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens but the model in {origin} expects at most "
-            f"{config.vocab_size}",
+            f"the tokenizer has {num_tokens} tokens but the model in {origin} expects at most {config.vocab_size}",
             fix="pass the tokenizer the model was trained with",
         )

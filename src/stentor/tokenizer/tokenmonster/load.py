@@ -35,9 +35,15 @@ def load_tokenmonster(path_or_name: str | Path) -> TokenMonsterTokenizer:
         return TokenMonsterTokenizer(open_vocab(fetch_vocab(name.removeprefix(PREFIX))))
     path = Path(path_or_name)
     if path.is_dir():
-        path, *others = sorted(path.glob(f"*{SUFFIX}"))
-        if others:
-            raise UserError(f"{path.parent} holds several vocabularies", fix=f"pass one of them, such as {path}")
+        path = vocab_in(path)
     vocab = open_vocab(path)
     require_sealed(path, pack_vocab(vocab))
     return TokenMonsterTokenizer(vocab)
+
+
+def vocab_in(folder: Path) -> Path:
+    """Return the one .vocab file of a folder that holds at least one."""
+    path, *others = sorted(folder.glob(f"*{SUFFIX}"))
+    if others:
+        raise UserError(f"{folder} holds several vocabularies", fix=f"pass one of them, such as {path}")
+    return path
