@@ -29,14 +29,23 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
     Q8_0 = "q8_0"
+    Q6_K = "q6_k"
+    Q5_1 = "q5_1"
+    Q5_K_M = "q5_k_m"
     Q5_0 = "q5_0"
+    Q4_1 = "q4_1"
+    Q4_K_M = "q4_k_m"
     Q4_0 = "q4_0"
 
 
 _DTYPES = {
     Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
-    Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q5_0, Dtype.Q4_0, Dtype.FLOAT32),
+    Format.GGUF: (
+        *(Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q6_K, Dtype.Q5_1, Dtype.Q5_K_M, Dtype.Q5_0, Dtype.Q4_1, Dtype.Q4_K_M),
+        *(Dtype.Q4_0, Dtype.INT8, Dtype.FLOAT32),
+    ),
     Format.REFERENCE: (Dtype.FLOAT32,),
 }
 _PROOFS = {
@@ -48,16 +57,18 @@ _PROOFS = {
 
 def export(
     model: ModelArgument,
-    output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
+    output: Annotated[
+        Path | None, typer.Argument(help="The folder to make, or the .gguf file; none to --compare all forms.")
+    ] = None,
     *,
     to: Annotated[
-        Format, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
-    ],
+        Format | None, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
+    ] = None,
     dtype: Annotated[
         Dtype | None,
         typer.Option(
-            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q5_0, q4_0, "
-            "float32; reference: float32."
+            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, q5_k_m, "
+            "q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; reference: float32."
         ),
     ] = None,
     force: ForceFlag = False,
@@ -68,8 +79,15 @@ def export(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="gguf of a TokenMonster model: the text to measure the closest tokenizer on.",
-            show_default="builtin:docs",
+            help="Without OUTPUT: measure on a part of TEXT what each form of MODEL costs, and print a table. With a gguf "
+            "of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="q5_0 and q4_0: round for a part of TEXT, each error compensated; not what is compared on.",
         ),
     ] = None,
     json_output: JsonFlag = False,
@@ -77,7 +95,14 @@ def export(
     """Write MODEL as files that transformers or llama.cpp open, or in the reference's layout; kept once it is proven.
 
     Example: stentor export runs/tiny model.gguf --to gguf --dtype q8_0
+
+    What each dtype costs: stentor export runs/tiny --compare validation.jsonl
     """
+    if output is None:
+        _compare(model, compare, calibrate, has_more=to is not None or dtype is not None, json_output=json_output)
+        return
+    if to is None:
+        raise UsageError("the format is missing", fix=f"add --to {', --to '.join(known.value for known in Format)}")
     chosen = dtype or _DTYPES[to][0]
     if chosen not in _DTYPES[to]:
         raise UsageError(
@@ -86,6 +111,8 @@ def export(
         )
     if compare is not None and to is not Format.GGUF:
         raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
+    if calibrate is not None and chosen not in (Dtype.Q5_0, Dtype.Q4_0):
+        raise UsageError("--calibrate is for --to gguf with --dtype q5_0 or q4_0", fix="leave it out")
     talk(f"writing {output} and {_PROOFS[to]}")
     if to is Format.HUGGINGFACE:
         from stentor.export.huggingface import export_huggingface
@@ -94,12 +121,36 @@ def export(
     elif to is Format.GGUF:
         from stentor.export.gguf import export_gguf
 
-        report = export_gguf(model, output, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
+        report = export_gguf(
+            model,
+            output,
+            dtype=chosen.value,
+            replace=force,
+            unverified=unverified,
+            compare=compare,
+            calibrate=calibrate,
+        )
     else:
         from stentor.export.reference import export_reference
 
         report = export_reference(model, output, replace=force)
     answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _compare(model: str, text: str | None, calibrate: str | None, *, has_more: bool, json_output: bool) -> None:
+    """Print what each form costs."""
+    if text is None or has_more:
+        raise UsageError(
+            "there is no OUTPUT to write",
+            fix="name it, with --to; or pass --compare TEXT, without --to and --dtype, to measure every form",
+        )
+    from stentor.bench.quantization import compare_forms
+    from stentor.cli.quantization_table import quantization_table
+    from stentor.doctor import machine_facts
+
+    measured, machine = compare_forms(model, text, calibrate=calibrate, say=talk), machine_facts()
+    value = {"model": model, "machine": machine, **measured.to_dict()}
+    answer(quantization_table(measured, machine), value, as_json=json_output)
 
 
 def _described(report: ExportReport) -> str:
