@@ -135,9 +135,9 @@ def test_a_block_takes_the_bytes_of_its_type(dtype, block_bytes):
 def test_the_matrix_that_makes_the_logits_is_never_coarser_than_q8_0(is_tied):
     inner = "model.layers.0.mlp.up_proj.weight"
     for dtype in ("q5_0", "q4_0"):
-        assert dtype_of(inner, dtype, is_tied=is_tied) == dtype
-        assert dtype_of(HEAD, dtype, is_tied=False) == "q8_0"
-        assert dtype_of(EMBEDDING, dtype, is_tied=is_tied) == ("q8_0" if is_tied else dtype)
+        assert dtype_of(inner, dtype, is_tied=is_tied, num_layers=2) == dtype
+        assert dtype_of(HEAD, dtype, is_tied=False, num_layers=2) == "q8_0"
+        assert dtype_of(EMBEDDING, dtype, is_tied=is_tied, num_layers=2) == ("q8_0" if is_tied else dtype)
         assert activation_dtype(dtype) == "q8_0"
     for dtype in ("float32", "float16", "q8_0"):
-        assert dtype_of(EMBEDDING, dtype, is_tied=True) == activation_dtype(dtype) == dtype
+        assert dtype_of(EMBEDDING, dtype, is_tied=True, num_layers=2) == activation_dtype(dtype) == dtype

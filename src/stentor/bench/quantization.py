@@ -1,4 +1,4 @@
-"""What each smaller form of a model costs and gives: bytes, bits per byte, speed here, the largest change of a logit."""
+"""What each smaller form of a model costs and gives: bytes, bits per byte, speed here, largest change of a logit."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def compare_forms(
 ) -> Quantizations:
     """Make every form of a model that can be made and run here, and measure it beside float32.
 
-    Bits per byte and logits are computed from the weights as they are stored: those of a .gguf file in float32 on our own
-    engine, so that two forms differ in their weights alone. How fast a token is made is measured in the program that the
-    form is for. Nothing is kept.
+    Bits per byte and logits are computed from the weights as they are stored: those of a .gguf file in float32 on our
+    own engine, so that two such forms differ in their weights alone. How fast a token is made is measured in the
+    program that the form is for. Nothing is kept.
 
     Args:
         model: a model folder, a run folder, a .gguf file or a Hub id.

@@ -79,15 +79,15 @@ def export(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Without OUTPUT: measure on a part of TEXT what each form of MODEL costs, and print a table. With a gguf "
-            "of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
+            help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, for "
+            "a gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="q5_0 and q4_0: round for a part of TEXT, each error compensated; not what is compared on.",
+            help="q5_0 and q4_0: round for a part of TEXT, each error compensated; no text to measure on.",
         ),
     ] = None,
     json_output: JsonFlag = False,

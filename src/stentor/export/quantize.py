@@ -31,8 +31,8 @@ FILE_DTYPES = (
     *("float16", "q8_0", "q6_k", "q5_1", "q5_k_m", "q5_0", "q4_1", "q4_k_m", "q4_0"),
     *("int8", "float32"),
 )
-"""Of whole files: those of tensors, mixtures of them as llama.cpp names them, and `int8`, the weights that training with
-`train.fake_quantize = "int8"` has felt."""
+"""Of whole files: those of tensors, mixtures of them as llama.cpp names them, and `int8`, the weights that training
+with `train.fake_quantize = "int8"` has felt."""
 PLAIN = ("float16", "float32")
 """The dtypes that are no blocks."""
 _MIXTURES = {"q4_k_m": "q4_k", "q5_k_m": "q5_k"}

@@ -48,11 +48,12 @@ def prepared_tensors(source: Source, dtype: str, *, calibrate: str | None = None
         if tensor.ndim == 2 and tensor.shape[1] % BLOCK_SIZE == 0
     }
     layers = [name for name in matrices if name not in (EMBEDDING, HEAD)]
+    if dtype == "int8" or calibrate is not None:
+        _require_whole_blocks(source, layers)
     if dtype == "int8":
         return found | {name: as_trained(source.tensors[name]) for name in layers}
     rounded = {name: chosen for name, chosen in matrices.items() if chosen in LOWEST}
     if calibrate is not None:
-        _require_whole_blocks(source, layers)
         inputs_BT = calibration_windows(source.tokenizer, calibrate, config.max_position_embeddings)
         found |= compensated(config, source.tensors, inputs_BT, dtype)
         rounded = {name: chosen for name, chosen in rounded.items() if name not in layers}
@@ -88,6 +89,6 @@ def _require_whole_blocks(source: Source, layers: list[str]) -> None:
     }
     if odd:
         raise UserError(
-            f"errors are compensated in blocks of {BLOCK_SIZE}, and rows of {odd.pop()} cannot be cut so",
-            fix="leave --calibrate out",
+            f"weights of layers go into blocks of {BLOCK_SIZE} whole numbers, and rows of {odd.pop()} cannot be cut so",
+            fix="use another dtype, such as float16, and no --calibrate",
         )

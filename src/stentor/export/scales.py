@@ -1,8 +1,8 @@
 """Scales of blocks chosen for the least squared error, and blocks made of scales and whole numbers.
 
-The plain way lets the largest weight of a block decide its scale, and all others pay for it. Here scales around that one
-are tried; each decides the whole numbers, and these the scale that leaves the least error. A file opens wherever one
-rounded in the plain way does: the form is the same.
+The plain way lets the largest weight of a block decide its scale, and all others pay for it. Here scales around that
+one are tried; each decides the whole numbers, and these the scale that leaves the least error. The form is the same: a
+file opens wherever one rounded in the plain way does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ LOWEST = {"q4_0": -8, "q5_0": -16}
 """The lowest whole number of each dtype whose scales can be searched; the highest is one less without its sign."""
 _TRIED = np.linspace(-1.2, 2.2, 12, dtype=np.float32)
 """By how much the largest weight of a block may miss the lowest number before it is rounded, in steps."""
+_SMALLEST_HALF = np.float32(2.0**-24)
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 
 
@@ -33,7 +34,7 @@ def searched(values_RC: Floats, dtype: str) -> Quantized:
 
 
 def best_scales(blocks: Floats, lowest: int, weights: Floats | None = None) -> NDArray[np.float16]:
-    """Return a scale for each block [...], which may be negative; zero where all values are.
+    """Return a scale for each block [...], which may be negative; zero where all values are next to nothing.
 
     Args:
         blocks: values [..., 32].
@@ -43,14 +44,15 @@ def best_scales(blocks: Floats, lowest: int, weights: Floats | None = None) -> N
     importance = np.float32(1) if weights is None else weights
     place = np.abs(blocks).argmax(axis=-1, keepdims=True)
     top = np.take_along_axis(blocks, place, axis=-1)[..., 0]
+    is_nothing = np.abs(top) < _SMALLEST_HALF
     chosen, best = np.zeros_like(top), np.zeros_like(top)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for aim in lowest - _TRIED:
-            whole = _rounded(blocks * np.where(top == 0, 0, aim / top)[..., None], lowest)
-            weighted = whole * importance
-            products, squares = (weighted * blocks).sum(axis=-1), (weighted * whole).sum(axis=-1)
-            gain = np.where(squares > 0, products * products / squares, 0)
-            chosen, best = np.where(gain > best, products / squares, chosen), np.maximum(gain, best)
+    for aim in lowest - _TRIED:
+        whole = _rounded(blocks * np.where(is_nothing, 0, aim / np.where(is_nothing, 1, top))[..., None], lowest)
+        weighted = whole * importance
+        products, squares = (weighted * blocks).sum(axis=-1), (weighted * whole).sum(axis=-1)
+        scale = np.divide(products, squares, out=np.zeros_like(top), where=squares > 0)
+        gain = products * scale
+        chosen, best = np.where(gain > best, scale, chosen), np.maximum(gain, best)
     return np.clip(chosen, -_LARGEST_HALF, _LARGEST_HALF).astype(np.float16)
 
 

@@ -49,8 +49,8 @@ def quantize_dynamic_int8(model: nn.Module) -> nn.Module:
 def open_bitsandbytes(folder: str | Path, form: str, *, device: str = "cpu") -> PreTrainedModel:
     """Open a folder in transformers with the matrices of its layers in 8 or 4 bits.
 
-    The embedding and the head stay as they are. On a GPU products are computed by its kernels; on a CPU it is slower than
-    float32, and good for trying out. For a model of this size it saves memory, not time.
+    The embedding and the head stay as they are. A CPU computes so more slowly than in float32. For a model of this
+    size it saves memory, not time.
 
     Args:
         folder: in Hugging Face layout.

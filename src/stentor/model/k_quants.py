@@ -32,7 +32,7 @@ SUPER_BLOCK_DTYPES = {
 """The record of a super-block of each kind; how bits make values, see the functions below."""
 
 
-def dequantized(kind: str, blocks: NDArray[np.void]) -> NDArray[np.float32]:
+def dequantized_super_blocks(kind: str, blocks: NDArray[np.void]) -> NDArray[np.float32]:
     """Return the values [..., 256] that super-blocks [...] of a kind stand for, to the bit as ggml does."""
     scale = blocks["scale"].astype(np.float32)[..., None]
     if kind == "Q6_K":
@@ -49,14 +49,14 @@ def dequantized(kind: str, blocks: NDArray[np.void]) -> NDArray[np.float32]:
 def _six_bit_pairs(parts: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return scales and minima [..., 8] from 12 bytes: the first four whole, of the others two bits lie above those."""
     first, second, third = parts[..., :4], parts[..., 4:8], parts[..., 8:]
-    scales = np.concatenate((first & 63, third & 15 | first >> 6 << 4), axis=-1)
-    return scales, np.concatenate((second & 63, third >> 4 | second >> 6 << 4), axis=-1)
+    scales = np.concatenate((first & 63, third & 15 | first >> 6 << 4), axis=-1, dtype=np.uint8)
+    return scales, np.concatenate((second & 63, third >> 4 | second >> 6 << 4), axis=-1, dtype=np.uint8)
 
 
 def _four_bits(blocks: NDArray[np.void]) -> NDArray[np.uint8]:
     """Return whole numbers [..., 8, 32] from 0: of 64 values, the low halves of 32 bytes come first."""
     nibbles = blocks["nibbles"]
-    return np.stack((nibbles & 15, nibbles >> 4), axis=-2).reshape(*blocks.shape, 8, 32)
+    return np.stack((nibbles & 15, nibbles >> 4), axis=-2, dtype=np.uint8).reshape(*blocks.shape, 8, 32)
 
 
 def _five_bits(blocks: NDArray[np.void]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.model import k_quants
+from stentor.model.k_quants import SUPER_BLOCK_DTYPES, SUPER_BLOCK_SIZE, dequantized_super_blocks
 
 BLOCK_SIZE = 32
 """Values in a block."""
@@ -38,7 +38,7 @@ BLOCK_DTYPES = {
 """The record of a block of each kind. The low half of byte i of `nibbles` belongs to value i, the high half to value
 i + 16; bit i of `fifth_bits` is the fifth bit of value i."""
 
-RECORDS = BLOCK_DTYPES | k_quants.SUPER_BLOCK_DTYPES
+RECORDS = BLOCK_DTYPES | SUPER_BLOCK_DTYPES
 """The same, and those of super-blocks."""
 
 _ZERO_POINTS = {"Q5_1": 0, "Q5_0": 16, "Q4_1": 0, "Q4_0": 8}
@@ -46,7 +46,7 @@ _ZERO_POINTS = {"Q5_1": 0, "Q5_0": 16, "Q4_1": 0, "Q4_0": 8}
 
 def values_per_block(kind: str) -> int:
     """Return how many values a block or super-block of a kind holds; the rows of a matrix are a multiple of it."""
-    return BLOCK_SIZE if kind in BLOCK_DTYPES else k_quants.SUPER_BLOCK_SIZE
+    return BLOCK_SIZE if kind in BLOCK_DTYPES else SUPER_BLOCK_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Quantized:
         return (*self.blocks.shape[:-1], self.blocks.shape[-1] * values_per_block(self.kind))
 
     def integers(self) -> NDArray[np.int8]:
-        """Return the whole numbers [R, C / 32, 32] of blocks that scales (and, in Q4_1 and Q5_1, minima) make weights."""
+        """Return the whole numbers [R, C / 32, 32] of blocks, which scales (and minima, if any) turn into weights."""
         if self.kind == "Q8_0":
             return self.blocks["integers"]
         names, nibbles = self.blocks.dtype.names or (), self.blocks["nibbles"]
@@ -78,8 +78,8 @@ class Quantized:
 
     def dequantized(self) -> NDArray[np.float32]:
         """Return the weights [R, C]."""
-        if self.kind in k_quants.SUPER_BLOCK_DTYPES:
-            return k_quants.dequantized(self.kind, self.blocks).reshape(self.shape)
+        if self.kind in SUPER_BLOCK_DTYPES:
+            return dequantized_super_blocks(self.kind, self.blocks).reshape(self.shape)
         values = self.blocks["scale"].astype(np.float32)[..., None] * self.integers().astype(np.float32)
         if "minimum" in (self.blocks.dtype.names or ()):
             values += self.blocks["minimum"].astype(np.float32)[..., None]
