@@ -2,9 +2,9 @@
 
 usage: python benchmarks/quantization.py MODEL TEXT CALIBRATION [--tokens N]
 
-CALIBRATION is the text that 4 and 5 bits are rounded for with compensated errors; it must share nothing with TEXT. The forms
-are those of `stentor export MODEL --compare TEXT`; beside them stands Q4_0 and Q5_0 with the plain scales of llama.cpp's own
-tool, which say what searched scales and compensation gain.
+CALIBRATION is the text that 4 and 5 bits are rounded for with compensated errors; it must share nothing with TEXT. The
+forms are those of `stentor export MODEL --compare TEXT`; beside them stand Q4_0 and Q5_0 with the plain scales of
+llama.cpp's own tool, which say what searched scales and compensation gain.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -75,8 +76,6 @@ def claims_of(rows: dict[str, Row]) -> list[Claim]:
 
 def measured(model: str, text: str, calibration: str, num_tokens: int) -> Quantizations:
     """Measure all forms."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         plain = [
             Form(

@@ -23,7 +23,7 @@ from stentor.tokenizer.probes import mixed_strings
 real_write = gguf_file.write_gguf
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_0", "q4_0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])
 def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
     destination = tmp_path / "model.gguf"

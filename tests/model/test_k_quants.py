@@ -141,7 +141,7 @@ def test_a_file_is_read_and_its_blocks_are_a_view(kind, write):
 def test_rows_that_no_super_block_divides_are_refused(kind, write):
     path = write(kind, drawn(kind, (3, 1)))
     raw = bytearray(path.read_bytes())
-    at = raw.index((256).to_bytes(8, "little"))
+    at = raw.rindex((256).to_bytes(8, "little"))
     raw[at : at + 8] = (255).to_bytes(8, "little")
     path.write_bytes(raw)
     with pytest.raises(UserError, match="rows of 'matrix' cannot be cut into blocks of 256"):

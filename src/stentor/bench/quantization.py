@@ -79,8 +79,14 @@ class Quantizations:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """A part of a text: its ids, its bytes, and a beginning whose logits are compared."""
+class Sample:
+    """A part of a text.
+
+    Attributes:
+        token_ids: of its documents, each followed by EOS.
+        num_bytes: of its text.
+        eos_token_id: of the tokenizer.
+    """
 
     token_ids: NDArray[np.integer]
     num_bytes: int
@@ -88,6 +94,7 @@ class _Sample:
 
     @property
     def beginning(self) -> list[int]:
+        """The first tokens, whose logits are compared."""
         return [int(token_id) for token_id in self.token_ids[:LOGIT_TOKENS]]
 
 
@@ -121,7 +128,7 @@ def compare_forms(
     not_measured: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="stentor-forms-") as folder:
         workshop = Workshop(model, Path(folder), calibrate=calibrate, num_threads=max(1, int(usable_cores())))
-        sample = _sample(workshop.source.tokenizer, text, num_tokens)
+        sample = sample_of(workshop.source.tokenizer, text, num_tokens)
         reference_PV: NDArray[np.float32] | None = None
         for form in forms:
             say(f"measuring {form.name}")
@@ -148,7 +155,7 @@ def compare_forms(
     )
 
 
-def _row(form: Form, opened: Opened, sample: _Sample, max_logit_difference: float, base: float | None) -> Row:
+def _row(form: Form, opened: Opened, sample: Sample, max_logit_difference: float, base: float | None) -> Row:
     found = measure(
         opened.network,
         sample.token_ids,
@@ -174,13 +181,17 @@ def _require(form: Form) -> None:
         raise UserError(f"needs the package {missing[0]!r}")
 
 
-def _sample(tokenizer: Tokenizer, text: str, num_tokens: int) -> _Sample:
-    """Return the beginnings of the first documents, as many as have so many tokens."""
+def sample_of(tokenizer: Tokenizer, text: str, num_tokens: int) -> Sample:
+    """Return the beginnings of the first documents of a text, as many as have so many tokens.
+
+    Raises:
+        UserError: there is no text.
+    """
     encoded = [encode_documents(tokenizer, [document]) for document in _beginnings(tokenizer, text, num_tokens)]
     if not encoded:
         raise UserError(f"there is no text to compare on in {text}", fix="name a source with some text")
     token_ids = np.concatenate([part.token_ids for part in encoded])
-    return _Sample(token_ids, sum(part.num_bytes for part in encoded), tokenizer.eos_token_id)
+    return Sample(token_ids, sum(part.num_bytes for part in encoded), tokenizer.eos_token_id)
 
 
 def _beginnings(tokenizer: Tokenizer, text: str, num_tokens: int) -> Iterator[str]:

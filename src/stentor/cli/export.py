@@ -67,8 +67,8 @@ def export(
     dtype: Annotated[
         Dtype | None,
         typer.Option(
-            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, q5_k_m, "
-            "q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; reference: float32."
+            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, "
+            "q5_k_m, q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; reference: float32."
         ),
     ] = None,
     force: ForceFlag = False,
@@ -79,8 +79,8 @@ def export(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, for "
-            "a gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
+            help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, a "
+            "gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
         ),
     ] = None,
     calibrate: Annotated[
