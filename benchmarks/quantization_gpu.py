@@ -2,9 +2,9 @@
 
 usage: python benchmarks/quantization_gpu.py FOLDER TEXT [--tokens N]
 
-FOLDER is an export in Hugging Face layout (`stentor export MODEL FOLDER --to huggingface`); TEXT any source of text, of
-which the beginning is measured. Needs torch with CUDA, transformers and bitsandbytes. Tokens are made greedily, one by one,
-by transformers' `generate`, after 128; bytes are those of the weights on the GPU.
+FOLDER is an export in Hugging Face layout (`stentor export MODEL FOLDER --to huggingface`); TEXT a plain text, of which
+the beginning is measured. Needs torch with CUDA, transformers and bitsandbytes. Tokens are made greedily, one by one, by
+transformers' `generate`, after 128; bytes are those of the weights on the GPU.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from stentor.runtime.transformers_network import TransformersNetwork
 from stentor.tokenizer import Tokenizer
 
 TOKENS, POSITION, NEW_TOKENS, REPEATS = 65_536, 128, 64, 5
+DOCUMENT = 4_000
+"""Characters that are read as one document: the script needs no reader of other files."""
 LIMITS = {"float16": 0.001, "bfloat16": 0.005, "int8": 0.02, "nf4": 0.1}
 """What a form may add to the bits per byte of float32."""
 
@@ -68,13 +70,13 @@ def measured(folder: str, form: str, sample: Sample, device: str) -> tuple[dict[
     found = measure(
         network, sample.token_ids, num_bytes=sample.num_bytes, eos_token_id=sample.eos_token_id, batch_size=4
     )
-    logits_PV = network.fresh().extend(sample.beginning[:LOGIT_TOKENS], 0, all_scored=True)
+    logits = network.fresh().extend(sample.beginning[:LOGIT_TOKENS], 0, all_scored=True)
     numbers = {
         "bits_per_byte": found.bits_per_byte,
         "weight_bytes": model.get_memory_footprint(),
         "tokens_per_second": tokens_per_second(model),
     }
-    return numbers, logits_PV
+    return numbers, logits
 
 
 def main() -> None:
@@ -87,13 +89,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: torch finds no CUDA device here")
-    sample = sample_of(Tokenizer.load(given.folder), given.text, given.tokens)
+    text = Path(given.text).read_text(encoding="utf-8")
+    documents = [text[start : start + DOCUMENT] for start in range(0, len(text), DOCUMENT)]
+    sample = sample_of(Tokenizer.load(given.folder), documents, given.tokens, origin=given.text)
     forms: dict[str, dict[str, Any]] = {}
-    reference_PV = None
+    reference = None
     for form in ("float32", "float16", "bfloat16", *BITSANDBYTES):
-        numbers, logits_PV = measured(given.folder, form, sample, given.device)
-        reference_PV = logits_PV if reference_PV is None else reference_PV
-        numbers["max_logit_difference"] = compare_logits(reference_PV, logits_PV).max_logit_difference
+        numbers, logits = measured(given.folder, form, sample, given.device)
+        reference = logits if reference is None else reference
+        numbers["max_logit_difference"] = compare_logits(reference, logits).max_logit_difference
         forms[form] = numbers
         print(form, numbers, file=sys.stderr, flush=True)
     claims = [

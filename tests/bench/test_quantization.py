@@ -118,6 +118,16 @@ def test_what_cannot_be_measured_is_named_with_its_reason(model, text, monkeypat
     assert "not measured: absent: needs the package 'no_such_package'" in quantization_table(found, {"cpu": "x"})
 
 
+def test_what_a_foreign_program_raises_is_its_reason_not_the_end(model, text):
+    def fail(workshop):
+        raise RuntimeError("kernel image is missing")
+
+    forms = [*named("float32"), Form("foreign", "x", "x", (), fail)]
+    assert compare_forms(model, text, forms=forms, num_tokens=50).not_measured == {
+        "foreign": "RuntimeError: kernel image is missing"
+    }
+
+
 def test_a_form_is_added_by_a_function_that_opens_it(model, text):
     def open_it(workshop, *, dtype):
         read = read_weights(workshop.plain_folder)

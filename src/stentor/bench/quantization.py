@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stentor.bench.quantized_forms import FORMS, Form, Opened, Workshop
+from stentor.bench.quantized_forms import FORMS, Form, Workshop
 from stentor.errors import StentorError, UserError
 from stentor.evaluate.text import encode_documents
 from stentor.export.parity import compare_logits
 from stentor.model.measure import measure
 from stentor.runtime.cores import usable_cores
-from stentor.text.sources import read_texts
 from stentor.tokenizer import Tokenizer
 
 SAMPLE_TOKENS = 8_192
@@ -124,27 +123,26 @@ def compare_forms(
     Raises:
         UserError: the model or a text cannot be read.
     """
+    from stentor.text.sources import read_texts
+
     rows: list[Row] = []
     not_measured: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="stentor-forms-") as folder:
         workshop = Workshop(model, Path(folder), calibrate=calibrate, num_threads=max(1, int(usable_cores())))
-        sample = sample_of(workshop.source.tokenizer, text, num_tokens)
+        sample = sample_of(workshop.source.tokenizer, read_texts(text), num_tokens, origin=text)
         reference_PV: NDArray[np.float32] | None = None
         for form in forms:
             say(f"measuring {form.name}")
             try:
                 _require(form)
-                opened = form.open(workshop)
-            except StentorError as error:
+                row, logits_PV = _measured(form, workshop, sample, rows[0] if rows else None, reference_PV)
+            except Exception as error:  # whatever a foreign program raises is its last word, not a bug of ours
                 if form is forms[0]:
                     raise
-                not_measured[form.name] = f"{error.message}; {error.fix}" if error.fix else error.message
+                not_measured[form.name] = _reason(error)
                 continue
-            beginning = sample.beginning[: workshop.context_length]
-            logits_PV = opened.network.extend(beginning, 0, all_scored=True).copy()
+            rows.append(row)
             reference_PV = logits_PV if reference_PV is None else reference_PV
-            base = rows[0].bits_per_byte if rows else None
-            rows.append(_row(form, opened, sample, compare_logits(reference_PV, logits_PV).max_logit_difference, base))
     return Quantizations(
         text=text,
         num_tokens=len(sample.token_ids),
@@ -155,7 +153,13 @@ def compare_forms(
     )
 
 
-def _row(form: Form, opened: Opened, sample: Sample, max_logit_difference: float, base: float | None) -> Row:
+def _measured(
+    form: Form, workshop: Workshop, sample: Sample, first: Row | None, reference_PV: NDArray[np.float32] | None
+) -> tuple[Row, NDArray[np.float32]]:
+    """Return how a form did beside the first, and its logits [positions, vocabulary]."""
+    opened = form.open(workshop)
+    beginning = sample.beginning[: workshop.context_length]
+    logits_PV = opened.network.extend(beginning, 0, all_scored=True).copy()
     found = measure(
         opened.network,
         sample.token_ids,
@@ -164,15 +168,24 @@ def _row(form: Form, opened: Opened, sample: Sample, max_logit_difference: float
         batch_size=_WINDOWS_AT_ONCE,
     )
     seconds = opened.token_seconds()
-    return Row(
+    row = Row(
         form=form.name,
         measured_in=form.program,
         size_bytes=opened.size_bytes,
         bits_per_byte=found.bits_per_byte,
-        added_bits_per_byte=found.bits_per_byte - (found.bits_per_byte if base is None else base),
+        added_bits_per_byte=found.bits_per_byte - first.bits_per_byte if first else 0.0,
         tokens_per_second=None if seconds is None else 1 / seconds,
-        max_logit_difference=max_logit_difference,
+        max_logit_difference=0.0
+        if reference_PV is None
+        else compare_logits(reference_PV, logits_PV).max_logit_difference,
     )
+    return row, logits_PV
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, StentorError):
+        return f"{type(error).__name__}: {error}"
+    return f"{error.message}; {error.fix}" if error.fix else error.message
 
 
 def _require(form: Form) -> None:
@@ -181,25 +194,27 @@ def _require(form: Form) -> None:
         raise UserError(f"needs the package {missing[0]!r}")
 
 
-def sample_of(tokenizer: Tokenizer, text: str, num_tokens: int) -> Sample:
-    """Return the beginnings of the first documents of a text, as many as have so many tokens.
+def sample_of(tokenizer: Tokenizer, texts: Iterable[str], num_tokens: int, *, origin: str) -> Sample:
+    """Return the beginnings of the first documents, as many as have so many tokens.
+
+    Args:
+        tokenizer: the model's.
+        texts: the documents.
+        num_tokens: that are enough.
+        origin: where they come from, for messages.
 
     Raises:
         UserError: there is no text.
     """
-    encoded = [encode_documents(tokenizer, [document]) for document in _beginnings(tokenizer, text, num_tokens)]
-    if not encoded:
-        raise UserError(f"there is no text to compare on in {text}", fix="name a source with some text")
-    token_ids = np.concatenate([part.token_ids for part in encoded])
-    return Sample(token_ids, sum(part.num_bytes for part in encoded), tokenizer.eos_token_id)
-
-
-def _beginnings(tokenizer: Tokenizer, text: str, num_tokens: int) -> Iterator[str]:
-    counted = 0
-    for document in read_texts(text):
+    pieces: list[NDArray[np.integer]] = []
+    num_bytes = counted = 0
+    for document in texts:
         if counted >= num_tokens:
-            return
-        beginning = document[:_LONGEST_DOCUMENT]
-        counted += len(tokenizer.encode(beginning)) + 1
-        if beginning:
-            yield beginning
+            break
+        encoded = encode_documents(tokenizer, [document[:_LONGEST_DOCUMENT]])
+        if encoded.num_bytes:
+            pieces.append(encoded.token_ids)
+            num_bytes, counted = num_bytes + encoded.num_bytes, counted + len(encoded.token_ids)
+    if not pieces:
+        raise UserError(f"there is no text to compare on in {origin}", fix="name a source with some text")
+    return Sample(np.concatenate(pieces), num_bytes, tokenizer.eos_token_id)

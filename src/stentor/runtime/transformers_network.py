@@ -90,7 +90,7 @@ class TransformersNetwork:
         with torch.inference_mode():
             inputs, targets = torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device)
             log_probs_BTV = self._model(input_ids=inputs.long(), use_cache=False).logits.float().log_softmax(-1)
-            return -log_probs_BTV.gather(-1, targets.long()[..., None])[..., 0].double().cpu().numpy()
+            return -log_probs_BTV.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0].double().cpu().numpy()
 
     def can_take_back(self) -> bool:
         """Tell whether tokens can be taken back: not from a state, or a window, that is all that is kept of them."""
