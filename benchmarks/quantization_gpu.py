@@ -3,7 +3,7 @@
 usage: python benchmarks/quantization_gpu.py FOLDER TEXT [--tokens N]
 
 FOLDER is an export in Hugging Face layout (`stentor export MODEL FOLDER --to huggingface`); TEXT a plain text, of which
-the beginning is measured. Needs torch with CUDA, transformers and bitsandbytes. Tokens are made greedily, one by one, by
+the beginning is measured. Needs torch with CUDA, transformers and bitsandbytes. Tokens are made greedily, by
 transformers' `generate`, after 128; bytes are those of the weights on the GPU.
 """
 
