@@ -55,41 +55,49 @@ _PROOFS = {
 }
 
 
+OutputArgument = Annotated[
+    Path | None, typer.Argument(help="The folder to make, or the .gguf file; none to --compare all forms.")
+]
+FormatOption = Annotated[
+    Format | None, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
+]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(
+        help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, "
+        "q5_k_m, q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; reference: float32."
+    ),
+]
+UnverifiedFlag = Annotated[
+    bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
+]
+CompareOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, a "
+        "gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
+    ),
+]
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="q5_0 and q4_0: round for a part of TEXT, each error compensated; no text to measure on.",
+    ),
+]
+
+
 def export(
     model: ModelArgument,
-    output: Annotated[
-        Path | None, typer.Argument(help="The folder to make, or the .gguf file; none to --compare all forms.")
-    ] = None,
+    output: OutputArgument = None,
     *,
-    to: Annotated[
-        Format | None, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(
-            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, "
-            "q5_k_m, q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; reference: float32."
-        ),
-    ] = None,
+    to: FormatOption = None,
+    dtype: DtypeOption = None,
     force: ForceFlag = False,
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
-    ] = False,
-    compare: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, a "
-            "gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
-        ),
-    ] = None,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="q5_0 and q4_0: round for a part of TEXT, each error compensated; no text to measure on.",
-        ),
-    ] = None,
+    unverified: UnverifiedFlag = False,
+    compare: CompareOption = None,
+    calibrate: CalibrateOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Write MODEL as files that transformers or llama.cpp open, or in the reference's layout; kept once it is proven.
@@ -101,6 +109,26 @@ def export(
     if output is None:
         _compare(model, compare, calibrate, has_more=to is not None or dtype is not None, json_output=json_output)
         return
+    to, chosen = _chosen(to, dtype, has_compare=compare is not None, has_calibrate=calibrate is not None)
+    talk(f"writing {output} and {_PROOFS[to]}")
+    options = {"replace": force, "dtype": chosen.value, "unverified": unverified}
+    if to is Format.HUGGINGFACE:
+        from stentor.export.huggingface import export_huggingface
+
+        report = export_huggingface(model, output, **options)
+    elif to is Format.GGUF:
+        from stentor.export.gguf import export_gguf
+
+        report = export_gguf(model, output, **options, compare=compare, calibrate=calibrate)
+    else:
+        from stentor.export.reference import export_reference
+
+        report = export_reference(model, output, replace=force)
+    answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _chosen(to: Format | None, dtype: Dtype | None, *, has_compare: bool, has_calibrate: bool) -> tuple[Format, Dtype]:
+    """Return what to write, or refuse options that do not go together."""
     if to is None:
         raise UsageError("the format is missing", fix=f"add --to {', --to '.join(known.value for known in Format)}")
     chosen = dtype or _DTYPES[to][0]
@@ -109,32 +137,11 @@ def export(
             f"--to {to.value} does not store {chosen.value}",
             fix=f"choose --dtype from {', '.join(known.value for known in _DTYPES[to])}",
         )
-    if compare is not None and to is not Format.GGUF:
+    if has_compare and to is not Format.GGUF:
         raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
-    if calibrate is not None and chosen not in (Dtype.Q5_0, Dtype.Q4_0):
+    if has_calibrate and chosen not in (Dtype.Q5_0, Dtype.Q4_0):
         raise UsageError("--calibrate is for --to gguf with --dtype q5_0 or q4_0", fix="leave it out")
-    talk(f"writing {output} and {_PROOFS[to]}")
-    if to is Format.HUGGINGFACE:
-        from stentor.export.huggingface import export_huggingface
-
-        report = export_huggingface(model, output, dtype=chosen.value, replace=force, unverified=unverified)
-    elif to is Format.GGUF:
-        from stentor.export.gguf import export_gguf
-
-        report = export_gguf(
-            model,
-            output,
-            dtype=chosen.value,
-            replace=force,
-            unverified=unverified,
-            compare=compare,
-            calibrate=calibrate,
-        )
-    else:
-        from stentor.export.reference import export_reference
-
-        report = export_reference(model, output, replace=force)
-    answer(_described(report), report.to_dict(), as_json=json_output)
+    return to, chosen
 
 
 def _compare(model: str, text: str | None, calibrate: str | None, *, has_more: bool, json_output: bool) -> None:
