@@ -38,7 +38,8 @@ def open_form(folder: str, form: str, device: str) -> Any:
     """Return a model of transformers in a form."""
     if form in BITSANDBYTES:
         return open_bitsandbytes(folder, form, device=device)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, form)).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, form))
+    return model.to(device).eval()
 
 
 def tokens_per_second(model: Any) -> float:

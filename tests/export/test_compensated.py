@@ -32,7 +32,7 @@ def slow_compensate(weight_RC, hessian_CC, lowest):
     """The definition: after each column, all later ones move to where they make up best, by solving for it anew."""
     left, columns = weight_RC.astype(np.float64), weight_RC.shape[1]
     damped = hessian_CC + DAMPING * np.diag(hessian_CC).mean() * np.eye(columns)
-    out, scale = np.zeros_like(left), None
+    out, scale = np.zeros_like(left), np.zeros(len(left), np.float16)
     importance = np.array([1 / np.linalg.inv(damped[column:, column:])[0, 0] for column in range(columns)])
     for column in range(columns):
         if column % 32 == 0:

@@ -34,7 +34,8 @@ def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
     assert proof.num_strings == source.NUM_STRINGS
     assert proof.num_tokens == tokenizer.vocab_size
     assert proof.num_positions == source.NUM_POSITIONS
-    assert proof.stored.mean_kl_nats < 1e-4
+    # Beside blocks with minima llama.cpp also rounds the sums of activations, which our side of the proof does not.
+    assert proof.stored.mean_kl_nats < (1e-3 if dtype.endswith("_1") else 1e-4)
     if dtype == "float32":
         assert proof.original.max_kl_nats < 1e-8
         assert proof.original.max_logit_difference < 1e-3
