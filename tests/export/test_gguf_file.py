@@ -11,6 +11,7 @@ from stentor.errors import UserError
 from stentor.export.gguf_file import gguf_name, gguf_tensors, write_gguf
 from stentor.export.quantize import as_stored, dtype_of
 from stentor.model.folder import read_model_folder
+from stentor.model.quantized import as_float32
 
 
 @pytest.fixture
