@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stentor.artifacts import staged_directory, verify_directory
+from stentor.artifacts import staged_directory, verify_directory, write_file
 from stentor.cli.main import main
 from stentor.export import gguf, huggingface, onnx, reference, source
 from stentor.export.parity import Agreement, ExportReport, MappedTokenizer, Proof, Segmentation, Variant
@@ -98,7 +98,12 @@ def test_text_names_the_numbers(run, called):
     code, out, _ = run("run", "m.gguf", "--to", "gguf")
     assert code == 0
     assert called == [
-        ("gguf", "run", "m.gguf", {"dtype": "float16", "replace": False, "unverified": False, "compare": None})
+        (
+            "gguf",
+            "run",
+            "m.gguf",
+            {"dtype": "float16", "replace": False, "unverified": False, "compare": None, "calibrate": None},
+        )
     ]
     assert "m.gguf: gguf, float16, 1.2 MB" in out
     assert "proven in a consumer 1.0" in out
@@ -202,6 +207,58 @@ def test_a_dtype_the_format_does_not_store_is_a_usage_error(run, called, to, dty
     assert f"--to {to} does not store {dtype}" in err
     assert "choose --dtype from" in err
     assert called == []
+
+
+@pytest.mark.parametrize("dtype", ["q5_0", "q4_0"])
+def test_a_text_to_calibrate_on_reaches_the_export(run, called, dtype):
+    assert run("m", "m.gguf", "--to", "gguf", "--dtype", dtype, "--calibrate", "a text")[0] == 0
+    assert called[0][3]["calibrate"] == "a text"
+
+
+@pytest.mark.parametrize("options", [("gguf", "q8_0"), ("gguf", "q4_k_m"), ("huggingface", "float16")])
+def test_a_dtype_that_is_not_calibrated_is_a_usage_error(run, called, options):
+    to, dtype = options
+    code, out, err = run("m", "o", "--to", to, "--dtype", dtype, "--calibrate", "a text")
+    assert (code, out, called) == (2, "", [])
+    assert "--calibrate is for --to gguf with --dtype q5_0 or q4_0" in err
+
+
+def test_an_output_without_a_format_is_a_usage_error(run, called):
+    code, out, err = run("m", "m.gguf")
+    assert (code, out, called) == (2, "", [])
+    assert "the format is missing" in err
+    assert "--to gguf" in err
+
+
+@pytest.mark.parametrize("options", [(), ("--to", "gguf", "--compare", "t"), ("--dtype", "q4_0", "--compare", "t")])
+def test_no_output_needs_a_text_to_compare_on_and_nothing_else(run, called, options):
+    code, out, err = run("m", *options)
+    assert (code, out, called) == (2, "", [])
+    assert "--compare TEXT" in err
+
+
+def test_all_forms_are_compared_on_a_text(run, model, tmp_path, monkeypatch):
+    from stentor.bench import quantization, quantized_forms
+
+    monkeypatch.setattr(quantized_forms.Workshop, "seconds_in", lambda *_: 0.001)
+    monkeypatch.setattr(quantization.compare_forms, "__kwdefaults__", {
+        **quantization.compare_forms.__kwdefaults__,
+        "num_tokens": 40,
+        "forms": [form for form in quantized_forms.FORMS if form.name in ("float32", "gguf q8_0", "gguf q4_k_m")],
+    })  # fmt: skip
+    text = tmp_path / "t.txt"
+    write_file(text, "One way to cross a river is to wait for the winter. " * 20)
+    code, out, err = run(model, "--compare", text)
+    assert code == 0, err
+    assert "measuring gguf q8_0" in err
+    assert "bits/byte" in out
+    assert "gguf q8_0" in out
+    assert "not measured: gguf q4_k_m: q4_k_m stores 256 weights of a row together" in out
+    code, out, _ = run(model, "--compare", text, "--json")
+    body = json.loads(out)
+    assert [row["form"] for row in body["rows"]] == ["float32", "gguf q8_0"]
+    assert body["model"] == str(model)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.txt"], "nothing is kept"
 
 
 def test_an_unknown_format_is_a_usage_error(run):

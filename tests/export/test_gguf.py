@@ -23,7 +23,7 @@ from stentor.tokenizer.probes import mixed_strings
 real_write = gguf_file.write_gguf
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_0", "q4_0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "untied"])
 def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
     destination = tmp_path / "model.gguf"
@@ -34,7 +34,8 @@ def test_llama_cpp_agrees(models, tmp_path, tokenizer, name, dtype):
     assert proof.num_strings == source.NUM_STRINGS
     assert proof.num_tokens == tokenizer.vocab_size
     assert proof.num_positions == source.NUM_POSITIONS
-    assert proof.stored.mean_kl_nats < 1e-4
+    # Beside blocks with minima llama.cpp also rounds the sums of activations, which our side of the proof does not.
+    assert proof.stored.mean_kl_nats < (1e-3 if dtype.endswith("_1") else 1e-4)
     if dtype == "float32":
         assert proof.original.max_kl_nats < 1e-8
         assert proof.original.max_logit_difference < 1e-3

@@ -11,6 +11,7 @@ from stentor.errors import UserError
 from stentor.export.gguf_file import gguf_name, gguf_tensors, write_gguf
 from stentor.export.quantize import as_stored, dtype_of
 from stentor.model.folder import read_model_folder
+from stentor.model.quantized import as_float32
 
 
 @pytest.fixture
@@ -90,8 +91,8 @@ def test_tensors_read_back_as_stored(write, name, dtype):
 
     path, config, arrays = write(name, dtype)
     is_tied = config.tie_word_embeddings
-    chosen = {gguf_name(key): dtype_of(key, dtype, is_tied=is_tied) for key in arrays}
-    expected = {key: as_stored(array, chosen[key]) for key, array in gguf_tensors(config, arrays)}
+    chosen = {gguf_name(key): dtype_of(key, dtype, is_tied=is_tied, num_layers=2) for key in arrays}
+    expected = {key: as_stored(as_float32(array), chosen[key]) for key, array in gguf_tensors(config, arrays)}
     stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     assert set(stored) == set(expected)
     assert ("output.weight" in stored) == (name == "untied")
@@ -102,7 +103,7 @@ def test_tensors_read_back_as_stored(write, name, dtype):
 
 def test_llama_rows_are_interleaved_by_definition(write):
     _, config, arrays = write("llama")
-    written = dict(gguf_tensors(config, arrays))
+    written = {key: as_float32(array) for key, array in gguf_tensors(config, arrays)}
     half = config.head_dim // 2
     for source, target, heads in (("q", "attn_q", 4), ("k", "attn_k", 2)):
         original = arrays[f"model.layers.1.self_attn.{source}_proj.weight"]

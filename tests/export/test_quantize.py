@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stentor.export.quantize import STORED_TYPES, activation_dtype, as_stored, dtype_of, encode, stored_type
+from stentor.errors import UserError
+from stentor.export.quantize import (
+    STORED_TYPES,
+    activation_dtype,
+    as_stored,
+    dtype_of,
+    encode,
+    require_rows,
+    rounded_activations,
+    stored_type,
+)
 from stentor.model.names import EMBEDDING, HEAD
 from stentor.model.quantized import BLOCK_DTYPES, Quantized
 
@@ -131,13 +141,75 @@ def test_a_block_takes_the_bytes_of_its_type(dtype, block_bytes):
     assert stored_type((64,), dtype) == GGMLQuantizationType.F32
 
 
+def k_kinds(dtype, *, num_layers=12, is_tied=True):
+    """Return the dtypes of values, MLP outputs and all other matrices by layer, and of what makes the logits."""
+    names = [f"model.layers.{{}}.{part}.weight" for part in ("self_attn.v_proj", "mlp.down_proj", "self_attn.q_proj")]
+    layers = range(num_layers)
+    found = [
+        [dtype_of(name.format(n), dtype, is_tied=is_tied, num_layers=num_layers) for n in layers] for name in names
+    ]
+    return *found, dtype_of(EMBEDDING if is_tied else HEAD, dtype, is_tied=is_tied, num_layers=num_layers)
+
+
+@pytest.mark.parametrize(("dtype", "rest"), [("q4_k_m", "q4_k"), ("q5_k_m", "q5_k")])
+def test_a_mixture_stores_values_and_mlp_outputs_of_some_layers_finer(dtype, rest):
+    values, outputs, queries, logits = k_kinds(dtype)
+    assert values == outputs
+    # llama.cpp: the first eighth of the layers, the last, and every third between them
+    assert [n for n in range(12) if values[n] == "q6_k"] == [0, 3, 6, 9, 10, 11]
+    assert set(values) == {"q6_k", rest}
+    assert set(queries) == {rest}
+    assert logits == k_kinds(dtype, is_tied=False)[3] == "q6_k"
+
+
+def test_q6_k_is_everywhere_and_int8_leaves_the_ends_alone():
+    values, outputs, queries, logits = k_kinds("q6_k")
+    assert {*values, *outputs, *queries, logits} == {"q6_k"}
+    values, outputs, queries, logits = k_kinds("int8")
+    assert {*values, *outputs, *queries} == {"q8_0"}
+    assert logits == dtype_of(EMBEDDING, "int8", is_tied=False, num_layers=12) == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["q4_k_m", "q5_k_m", "q6_k"])
+def test_rows_that_no_super_block_divides_are_refused(dtype):
+    require_rows(dtype, [256, 768])
+    with pytest.raises(UserError, match="rows of 96 cannot be cut so") as caught:
+        require_rows(dtype, [256, 96])
+    assert "q4_0" in caught.value.fix
+    for other in ("q4_0", "q8_0", "int8", "float16"):
+        require_rows(other, [96])
+
+
+def slow_q8_k(block):
+    """ggml's quantize_row_q8_K_ref, one number at a time."""
+    top = max(block, key=abs)
+    if top == 0:
+        return [np.float32(0)] * len(block)
+    inverse = np.float32(-127) / top
+    return [np.float32(min(127, np.rint(inverse * value))) * (np.float32(1) / inverse) for value in block]
+
+
+@given(hnp.arrays(np.float32, (1, 2, 256), elements=st.floats(-50, 50, width=16)))
+def test_activations_beside_k_quants_are_rounded_as_ggml_does(values):
+    assert activation_dtype("q6_k") == activation_dtype("q4_k") == "q8_k"
+    ours = rounded_activations(values, "q8_k")
+    expected = np.array([slow_q8_k(block) for block in values[0]], dtype=np.float32)
+    assert np.allclose(ours[0], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_other_activations_are_rounded_as_weights_are():
+    values = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+    for dtype in ("q8_0", "float16", "float32"):
+        assert np.array_equal(rounded_activations(values, dtype), as_stored(values, dtype))
+
+
 @pytest.mark.parametrize("is_tied", [True, False])
 def test_the_matrix_that_makes_the_logits_is_never_coarser_than_q8_0(is_tied):
     inner = "model.layers.0.mlp.up_proj.weight"
     for dtype in ("q5_0", "q4_0"):
-        assert dtype_of(inner, dtype, is_tied=is_tied) == dtype
-        assert dtype_of(HEAD, dtype, is_tied=False) == "q8_0"
-        assert dtype_of(EMBEDDING, dtype, is_tied=is_tied) == ("q8_0" if is_tied else dtype)
+        assert dtype_of(inner, dtype, is_tied=is_tied, num_layers=2) == dtype
+        assert dtype_of(HEAD, dtype, is_tied=False, num_layers=2) == "q8_0"
+        assert dtype_of(EMBEDDING, dtype, is_tied=is_tied, num_layers=2) == ("q8_0" if is_tied else dtype)
         assert activation_dtype(dtype) == "q8_0"
     for dtype in ("float32", "float16", "q8_0"):
-        assert dtype_of(EMBEDDING, dtype, is_tied=True) == activation_dtype(dtype) == dtype
+        assert dtype_of(EMBEDDING, dtype, is_tied=True, num_layers=2) == activation_dtype(dtype) == dtype

@@ -46,7 +46,7 @@ def test_rounding_reaches_every_product_and_only_there(tiny, tmp_path):
     question = make_question(tiny, tmp_path)
     calls = []
 
-    def rounding(values):
+    def rounding(values, _):
         calls.append(tuple(values.shape))
         return values
 
@@ -54,7 +54,7 @@ def test_rounding_reaches_every_product_and_only_there(tiny, tmp_path):
     assert np.array_equal(our_logits(tiny.config, tiny.tensors, question, rounding=rounding), plain)
     # Each layer: query/key/value, attention output, gate/up, down; and the head.
     assert len(calls) == 4 * tiny.config.num_hidden_layers + 1
-    zeroed = our_logits(tiny.config, tiny.tensors, question, rounding=torch.zeros_like)
+    zeroed = our_logits(tiny.config, tiny.tensors, question, rounding=lambda values, _: torch.zeros_like(values))
     assert not zeroed.any()
     assert torch.nn.functional.linear(torch.ones(1, 1), torch.ones(1, 1)) == 1
 

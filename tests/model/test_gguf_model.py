@@ -41,7 +41,7 @@ def test_there_and_back(
     assert arrays.keys() == written.keys()
     for name, array in arrays.items():
         assert array.shape == written[name].shape
-        chosen = dtype_of(name, dtype, is_tied=tied)
+        chosen = dtype_of(name, dtype, is_tied=tied, num_layers=2)
         assert np.array_equal(as_float32(array), as_stored(written[name], chosen)), name
         assert isinstance(array, Quantized) == (len(array.shape) == 2 and dtype.startswith("q"))
 

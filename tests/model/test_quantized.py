@@ -26,13 +26,16 @@ def slow_value(kind: str, block: bytes, index: int) -> np.float32:
     scale = np.frombuffer(block[:2], "<f2")[0].astype(np.float32)
     if kind == "Q8_0":
         return scale * np.float32(np.int8(block[2 + index] - 256 if block[2 + index] > 127 else block[2 + index]))
-    begin = {"Q4_0": 2, "Q4_1": 4, "Q5_0": 6}[kind]
+    begin = {"Q4_0": 2, "Q4_1": 4, "Q5_0": 6, "Q5_1": 8}[kind]
     packed = block[begin + index % 16]
     nibble = packed & 15 if index < 16 else packed >> 4
     if kind == "Q4_0":
         return scale * np.float32(nibble - 8)
     if kind == "Q4_1":
         return scale * np.float32(nibble) + np.frombuffer(block[2:4], "<f2")[0].astype(np.float32)
+    if kind == "Q5_1":
+        fifth = int.from_bytes(block[4:8], "little") >> index & 1
+        return scale * np.float32(nibble | fifth << 4) + np.frombuffer(block[2:4], "<f2")[0].astype(np.float32)
     fifth = int.from_bytes(block[2:6], "little") >> index & 1
     return scale * np.float32((nibble | fifth << 4) - 16)
 
@@ -70,7 +73,7 @@ def test_integers_and_scales_are_the_values_without_a_round_trip(kind):
     assert integers.dtype == np.int8
     assert integers.shape == (4, 3, 32)
     product = matrix.blocks["scale"].astype(np.float32)[..., None] * integers
-    if kind == "Q4_1":
+    if kind in ("Q4_1", "Q5_1"):
         product = product + matrix.blocks["minimum"].astype(np.float32)[..., None]
     assert np.array_equal(product.reshape(4, 96), matrix.dequantized())
     assert matrix.shape == (4, 96)

@@ -129,6 +129,14 @@ def test_scores_are_those_of_a_pass(model):
         np.testing.assert_allclose(nats_BT[row], -log_probs[np.arange(3), wanted], atol=1e-5)
 
 
+def test_places_that_do_not_matter_are_no_trouble(model):
+    """The last window of a text is filled up with targets that are ignored."""
+    inputs, targets = np.array([[1, 2, 3], [4, 0, 0]]), np.array([[2, 3, 9], [5, -100, -100]])
+    nats_BT = TransformersNetwork(model).window_nats(inputs, targets)
+    whole = TransformersNetwork(model).window_nats(inputs, np.abs(targets) % 60)
+    np.testing.assert_array_equal(nats_BT[targets >= 0], whole[targets >= 0])
+
+
 def test_ids_and_positions_that_do_not_exist_are_refused(model):
     with pytest.raises(UserError, match="the token id 60 is outside"):
         TransformersNetwork(model).extend([60], 0)

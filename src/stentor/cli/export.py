@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,14 +30,23 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
     Q8_0 = "q8_0"
+    Q6_K = "q6_k"
+    Q5_1 = "q5_1"
+    Q5_K_M = "q5_k_m"
     Q5_0 = "q5_0"
+    Q4_1 = "q4_1"
+    Q4_K_M = "q4_k_m"
     Q4_0 = "q4_0"
 
 
 _DTYPES = {
     Format.HUGGINGFACE: (Dtype.FLOAT32, Dtype.FLOAT16, Dtype.BFLOAT16),
-    Format.GGUF: (Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q5_0, Dtype.Q4_0, Dtype.FLOAT32),
+    Format.GGUF: (
+        *(Dtype.FLOAT16, Dtype.Q8_0, Dtype.Q6_K, Dtype.Q5_1, Dtype.Q5_K_M, Dtype.Q5_0, Dtype.Q4_1, Dtype.Q4_K_M),
+        *(Dtype.Q4_0, Dtype.INT8, Dtype.FLOAT32),
+    ),
     Format.ONNX: (Dtype.FLOAT32,),
     Format.REFERENCE: (Dtype.FLOAT32,),
 }
@@ -49,70 +58,120 @@ _PROOFS = {
 }
 
 
+OutputArgument = Annotated[
+    Path | None, typer.Argument(help="The folder to make, or the .gguf file; none to --compare all forms.")
+]
+FormatOption = Annotated[
+    Format | None, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
+]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(
+        help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q6_k, q5_1, "
+        "q5_k_m, q5_0, q4_1, q4_k_m, q4_0, int8 (as trained by the INT8 recipe), float32; "
+        "onnx (with a dynamic INT8 form beside it), reference: float32."
+    ),
+]
+UnverifiedFlag = Annotated[
+    bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
+]
+CompareOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Without OUTPUT: print what each form of MODEL costs on a part of TEXT. With OUTPUT, a "
+        "gguf of a TokenMonster model: the text to measure the closest tokenizer on, else builtin:docs.",
+    ),
+]
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="q5_0 and q4_0: round for a part of TEXT, each error compensated; no text to measure on.",
+    ),
+]
+
+
 def export(
     model: ModelArgument,
-    output: Annotated[Path, typer.Argument(help="The folder to make, or the .gguf file.")],
+    output: OutputArgument = None,
     *,
-    to: Annotated[
-        Format, typer.Option(help="The format; reference: the `weight_master` layout of Stentor2-12M-Preview.")
-    ],
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(
-            help="huggingface: float32 (default), float16, bfloat16; gguf: float16 (default), q8_0, q5_0, q4_0, "
-            "float32; onnx (with an INT8 form beside it), reference: float32."
-        ),
-    ] = None,
+    to: FormatOption = None,
+    dtype: DtypeOption = None,
     force: ForceFlag = False,
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Keep the export unproven if no consumer is installed to prove it.")
-    ] = False,
-    compare: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="gguf of a TokenMonster model: the text to measure the closest tokenizer on.",
-            show_default="builtin:docs",
-        ),
-    ] = None,
+    unverified: UnverifiedFlag = False,
+    compare: CompareOption = None,
+    calibrate: CalibrateOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Write MODEL as files that transformers, llama.cpp, onnxruntime or browsers open, each kept once it is proven.
 
     Example: stentor export runs/tiny model.gguf --to gguf --dtype q8_0
+
+    What each dtype costs: stentor export runs/tiny --compare validation.jsonl
     """
+    if output is None:
+        _compare(model, compare, calibrate, has_more=to is not None or dtype is not None, json_output=json_output)
+        return
+    to, chosen = _chosen(to, dtype, has_compare=compare is not None, has_calibrate=calibrate is not None)
+    talk(f"writing {output} and {_PROOFS[to]}")
+    options = {"dtype": chosen.value, "replace": force, "unverified": unverified}
+    report = _exported(model, output, to, compare=compare, calibrate=calibrate, **options)
+    answer(_described(report), report.to_dict(), as_json=json_output)
+
+
+def _chosen(to: Format | None, dtype: Dtype | None, *, has_compare: bool, has_calibrate: bool) -> tuple[Format, Dtype]:
+    """Return what to write, or refuse options that do not go together."""
+    if to is None:
+        raise UsageError("the format is missing", fix=f"add --to {', --to '.join(known.value for known in Format)}")
     chosen = dtype or _DTYPES[to][0]
     if chosen not in _DTYPES[to]:
         raise UsageError(
             f"--to {to.value} does not store {chosen.value}",
             fix=f"choose --dtype from {', '.join(known.value for known in _DTYPES[to])}",
         )
-    if compare is not None and to is not Format.GGUF:
+    if has_compare and to is not Format.GGUF:
         raise UsageError("--compare is for --to gguf", fix="leave it out: a folder carries the tokenizer exactly")
-    talk(f"writing {output} and {_PROOFS[to]}")
-    report = _exported(model, output, to, dtype=chosen.value, replace=force, unverified=unverified, compare=compare)
-    answer(_described(report), report.to_dict(), as_json=json_output)
+    if has_calibrate and chosen not in (Dtype.Q5_0, Dtype.Q4_0):
+        raise UsageError("--calibrate is for --to gguf with --dtype q5_0 or q4_0", fix="leave it out")
+    return to, chosen
 
 
 def _exported(
-    model: str, output: Path, to: Format, *, dtype: str, replace: bool, unverified: bool, compare: str | None
+    model: str, output: Path, to: Format, *, compare: str | None, calibrate: str | None, **options: Any
 ) -> ExportReport:
     """Call the export of a format with those of the options that it has."""
     if to is Format.HUGGINGFACE:
         from stentor.export.huggingface import export_huggingface
 
-        return export_huggingface(model, output, dtype=dtype, replace=replace, unverified=unverified)
+        return export_huggingface(model, output, **options)
     if to is Format.GGUF:
         from stentor.export.gguf import export_gguf
 
-        return export_gguf(model, output, dtype=dtype, replace=replace, unverified=unverified, compare=compare)
+        return export_gguf(model, output, **options, compare=compare, calibrate=calibrate)
     if to is Format.ONNX:
         from stentor.export.onnx import export_onnx
 
-        return export_onnx(model, output, replace=replace)
+        return export_onnx(model, output, replace=options["replace"])
     from stentor.export.reference import export_reference
 
-    return export_reference(model, output, replace=replace)
+    return export_reference(model, output, replace=options["replace"])
+
+
+def _compare(model: str, text: str | None, calibrate: str | None, *, has_more: bool, json_output: bool) -> None:
+    """Print what each form costs."""
+    if text is None or has_more:
+        raise UsageError(
+            "there is no OUTPUT to write",
+            fix="name it, with --to; or pass --compare TEXT, without --to and --dtype, to measure every form",
+        )
+    from stentor.bench.quantization import compare_forms
+    from stentor.cli.quantization_table import quantization_table
+    from stentor.doctor import machine_facts
+
+    measured, machine = compare_forms(model, text, calibrate=calibrate, say=talk), machine_facts()
+    value = {"model": model, "machine": machine, **measured.to_dict()}
+    answer(quantization_table(measured, machine), value, as_json=json_output)
 
 
 def _described(report: ExportReport) -> str:

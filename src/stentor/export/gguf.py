@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,11 +24,22 @@ from stentor.export.parity import (
     require_within,
 )
 from stentor.export.source import Source, make_question, mixed_probes, our_logits, read_source, require_dtype
+from stentor.model.names import EMBEDDING, HEAD
+from stentor.model.quantized import Array, Quantized
 from stentor.tokenizer.tokenmonster.tokenizer import TokenMonsterTokenizer
 
 try:
     from stentor.export.gguf_file import write_gguf
-    from stentor.export.quantize import PLAIN, STORED_TYPES, activation_dtype, as_stored, dtype_of
+    from stentor.export.quantize import (
+        FILE_DTYPES,
+        PLAIN,
+        activation_dtype,
+        as_stored,
+        dtype_of,
+        require_rows,
+        rounded_activations,
+    )
+    from stentor.export.rounding import prepared_tensors
     from stentor.export.rwkv import RwkvVocabulary, rwkv_vocabulary
 except ModuleNotFoundError as error:
     if error.name != "gguf":
@@ -35,8 +47,9 @@ except ModuleNotFoundError as error:
     raise missing_extra("gguf", "export", needed_for="writing a GGUF file") from None
 
 # Beside weights in blocks, llama.cpp also rounds activations to 8 bits. We do the same, but where the two programs'
-# float32 sums differ in the last bit a value can round the other way, and deep networks amplify that.
-KL_LIMIT_NATS, KL_LIMIT_OF_BLOCKS_NATS = 1e-4, 1e-3
+# float32 sums differ in the last bit a value can round the other way, and deep networks amplify that. With K-quants it
+# rounds activations in blocks of 256, more coarsely.
+KL_LIMIT_NATS, KL_LIMIT_OF_BLOCKS_NATS, KL_LIMIT_OF_SUPER_BLOCKS_NATS = 1e-4, 1e-3, 5e-3
 
 
 def export_gguf(
@@ -47,6 +60,7 @@ def export_gguf(
     replace: bool = False,
     unverified: bool = False,
     compare: str | None = None,
+    calibrate: str | None = None,
 ) -> ExportReport:
     """Write a model as one GGUF file that llama.cpp opens.
 
@@ -61,17 +75,18 @@ def export_gguf(
     Args:
         model: a model folder, a run folder, a .gguf file or a Hub id.
         destination: the file to make; its name, without .gguf, becomes the model's name in the file.
-        dtype: of the matrices: `float16`, `q8_0`, `q5_0`, `q4_0` or `float32`. With the coarser ones the
-            matrix that makes the logits is Q8_0.
+        dtype: of the matrices, one of `quantize.FILE_DTYPES`. With the coarser ones the matrix that makes the logits is
+            Q8_0, or Q6_K.
         replace: an existing destination is replaced; otherwise it is refused.
         unverified: keep the file unproven where llama.cpp (the package xllamacpp) is not installed.
         compare: a source of text to measure a mapped tokenizer on; `builtin:docs` by default.
+        calibrate: a source of text that Q4_0 and Q5_0 are rounded for, each error compensated by later weights.
 
     Raises:
         UserError: the model cannot be read or expressed, the destination exists, or llama.cpp disagrees.
         MissingDependencyError: xllamacpp is not installed and `unverified` was not given.
     """
-    require_dtype(dtype, tuple(STORED_TYPES), target="gguf")
+    require_dtype(dtype, FILE_DTYPES, target="gguf")
     if destination.suffix != ".gguf":
         raise UserError(f"the output {destination} is not named .gguf", fix=f"name it {destination.name}.gguf")
     if destination.is_dir():
@@ -79,7 +94,7 @@ def export_gguf(
     refuse_existing(destination, replace=replace)
     can_prove = is_installed("xllamacpp", unverified=unverified)
     source = read_source(model, dtype=dtype)
-    arrays = {name: tensor.numpy() for name, tensor in source.tensors.items()}
+    arrays = _prepared(source, dtype, calibrate)
     mapping = _mapping(source, compare)
     mapped = None if mapping is None else (mapping.vocabulary, mapping.cost.to_metadata())
     with open_file(destination) as partial:
@@ -94,7 +109,7 @@ def export_gguf(
             about=source.about,
             mapped=mapped,
         )
-        proof = _prove(source, path, dtype, mapping) if can_prove else None
+        proof = _prove(source, arrays, path, dtype, mapping) if can_prove else None
         size_bytes = path.stat().st_size
     return ExportReport(
         path=str(destination),
@@ -104,6 +119,20 @@ def export_gguf(
         proof=proof,
         mapped_tokenizer=mapping and mapping.cost,
     )
+
+
+def write_source(source: Source, path: Path, *, dtype: str, name: str, calibrate: str | None = None) -> None:
+    """Write a model to a partial file that nobody but us will open, so that nothing is proven; see `export_gguf`."""
+    tokenizer = source.tokenizer
+    is_mapped = isinstance(tokenizer, TokenMonsterTokenizer)
+    mapped = (rwkv_vocabulary(tokenizer, source.config.vocab_size), {}) if is_mapped else None
+    arrays = _prepared(source, dtype, calibrate)
+    write_gguf(path, source.config, arrays, tokenizer, dtype=dtype, name=name, mapped=mapped)
+
+
+def _prepared(source: Source, dtype: str, calibrate: str | None) -> dict[str, Array]:
+    require_rows(dtype, (tensor.shape[1] for tensor in source.tensors.values() if tensor.ndim == 2))
+    return prepared_tensors(source, dtype, calibrate=calibrate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +161,7 @@ def _mapping(source: Source, compare: str | None) -> _Mapping | None:
     return _Mapping(vocabulary, cost, [*raw, *(prepared(tokenizer, text).decode() for text in raw)])
 
 
-def _prove(source: Source, path: Path, dtype: str, mapping: _Mapping | None) -> Proof:
+def _prove(source: Source, arrays: Mapping[str, Array], path: Path, dtype: str, mapping: _Mapping | None) -> Proof:
     question = make_question(source, path)
     if mapping is None:
         ours = source.tokenizer.encode_batch(question.strings)
@@ -146,27 +175,58 @@ def _prove(source: Source, path: Path, dtype: str, mapping: _Mapping | None) -> 
     require_equal_ids(question.strings, ours, answer.facts["ids"], consumer=consumer)
     _require_equal_bytes(token_bytes, answer.facts["token_bytes"], consumer=consumer)
 
-    def rounded(values: Tensor, to: str) -> Tensor:
-        return torch.from_numpy(as_stored(values.numpy(), to).copy())
-
-    is_tied, activations = source.config.tie_word_embeddings, activation_dtype(dtype)
-    stored = {name: rounded(tensor, dtype_of(name, dtype, is_tied=is_tied)) for name, tensor in source.tensors.items()}
+    stored = _as_stored(source, arrays, dtype)
     proof = Proof(
         consumer=consumer,
         num_strings=len(question.strings),
         num_tokens=source.tokenizer.vocab_size,
         num_positions=len(question.positions),
         stored=compare_logits(
-            our_logits(source.config, stored, question, rounding=lambda values: rounded(values, activations)),
+            our_logits(source.config, stored, question, rounding=_rounding(source, dtype)),
             answer.logits_PV,
         ),
         original=compare_logits(our_logits(source.config, source.tensors, question), answer.logits_PV),
     )
-    limit = KL_LIMIT_NATS if dtype in PLAIN else KL_LIMIT_OF_BLOCKS_NATS
+    limit = _kl_limit(dtype)
     require_within("the mean KL in nats", proof.stored.mean_kl_nats, limit, consumer=consumer)
     if dtype in PLAIN:
         require_within("the largest KL in nats", proof.original.max_kl_nats, limit, consumer=consumer)
     return proof
+
+
+def _as_stored(source: Source, arrays: Mapping[str, Array], dtype: str) -> dict[str, Tensor]:
+    """Return the weights that a reader of the file sees."""
+    choose = _dtype_chooser(source, dtype)
+    return {
+        name: torch.from_numpy(
+            array.dequantized() if isinstance(array, Quantized) else as_stored(array, choose(name)).copy()
+        )
+        for name, array in arrays.items()
+    }
+
+
+def _kl_limit(dtype: str) -> float:
+    if dtype in PLAIN:
+        return KL_LIMIT_NATS
+    return KL_LIMIT_OF_SUPER_BLOCKS_NATS if "_k" in dtype else KL_LIMIT_OF_BLOCKS_NATS
+
+
+def _rounding(source: Source, dtype: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what llama.cpp does to the inputs of a product; the matrix of most rows makes the logits."""
+    config, choose = source.config, _dtype_chooser(source, dtype)
+    layers = activation_dtype(choose("model.layers.0.mlp.up_proj.weight"))
+    head = activation_dtype(choose(EMBEDDING if config.tie_word_embeddings else HEAD))
+
+    def rounded(values: Tensor, matrix: Tensor) -> Tensor:
+        chosen = head if len(matrix) == config.vocab_size else layers
+        return torch.from_numpy(rounded_activations(values.numpy(), chosen).copy())
+
+    return rounded
+
+
+def _dtype_chooser(source: Source, dtype: str) -> Callable[[str], str]:
+    config = source.config
+    return partial(dtype_of, dtype=dtype, is_tied=config.tie_word_embeddings, num_layers=config.num_hidden_layers)
 
 
 def _require_equal_bytes(token_bytes: Sequence[bytes], theirs: dict[str, str], *, consumer: str) -> None:

@@ -24,6 +24,7 @@ from stentor.export.rwkv import RwkvVocabulary
 from stentor.model.config import ModelConfig
 from stentor.model.gguf_names import TOKENIZER_SHA256_KEY, gguf_name, hugging_face_name, row_order
 from stentor.model.names import HEAD, expected_shapes
+from stentor.model.quantized import Array, Quantized
 from stentor.tokenizer import Tokenizer
 from stentor.tokenizer.bpe import LLAMA3_PATTERN
 from stentor.tokenizer.library import TOKENIZER_FILE
@@ -32,15 +33,21 @@ _FILE_TYPES = {
     "float32": LlamaFileType.ALL_F32,
     "float16": LlamaFileType.MOSTLY_F16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q6_k": LlamaFileType.MOSTLY_Q6_K,
+    "q5_1": LlamaFileType.MOSTLY_Q5_1,
+    "q5_k_m": LlamaFileType.MOSTLY_Q5_K_M,
     "q5_0": LlamaFileType.MOSTLY_Q5_0,
+    "q4_1": LlamaFileType.MOSTLY_Q4_1,
+    "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "int8": LlamaFileType.MOSTLY_Q8_0,
 }
 
 
 def write_gguf(
     path: Path,
     config: ModelConfig,
-    tensors: Mapping[str, NDArray[np.float32]],
+    tensors: Mapping[str, Array],
     tokenizer: Tokenizer,
     *,
     dtype: str,
@@ -53,9 +60,10 @@ def write_gguf(
     Args:
         path: the file.
         config: the model's sizes.
-        tensors: all tensors under Hugging Face's names, float32; a tied head is left out.
+        tensors: all tensors under Hugging Face's names, float32 or in blocks, which are stored as they are; a tied head
+            is left out.
         tokenizer: the model's.
-        dtype: of the matrices, a key of `STORED_TYPES`.
+        dtype: of the matrices that are float32, one of `FILE_DTYPES`.
         name: what llama.cpp shows as the model's name.
         about: what the model's card says of it.
         mapped: stands in for a tokenizer that llama.cpp does not have, with metadata that says so; a byte-level BPE
@@ -76,11 +84,10 @@ def write_gguf(
         _add_metadata(writer, _described(about or About(), {} if mapped is None else mapped[1]))
         _add_special_ids(writer, tokenizer)
         for name_there, values in gguf_tensors(config, tensors):
-            chosen = dtype_of(hugging_face_name(name_there), dtype, is_tied=config.tie_word_embeddings)
+            data, kind = _stored(hugging_face_name(name_there), values, config, dtype)
             # Float types are told by the array's own dtype; only blocks need to be named.
-            kind = stored_type(values.shape, chosen)
             raw = None if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16) else kind
-            writer.add_tensor(name_there, encode(values, chosen), raw_dtype=raw)
+            writer.add_tensor(name_there, data, raw_dtype=raw)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -88,9 +95,18 @@ def write_gguf(
         writer.close()
 
 
-def gguf_tensors(
-    config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _stored(
+    name: str, values: Array, config: ModelConfig, dtype: str
+) -> tuple[NDArray[np.generic], GGMLQuantizationType]:
+    """Return the data of a tensor, and its type."""
+    if isinstance(values, Quantized):
+        rows = np.ascontiguousarray(values.blocks).view(np.uint8)
+        return rows.reshape(len(values.blocks), -1), GGMLQuantizationType[values.kind]
+    chosen = dtype_of(name, dtype, is_tied=config.tie_word_embeddings, num_layers=config.num_hidden_layers)
+    return encode(values, chosen), stored_type(values.shape, chosen)
+
+
+def gguf_tensors(config: ModelConfig, tensors: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     """Yield each tensor under llama.cpp's name, in its layout."""
     for name, values in tensors.items():
         if name == HEAD and config.tie_word_embeddings:
@@ -98,10 +114,12 @@ def gguf_tensors(
         yield gguf_name(name), _interleaved(name, values, config)
 
 
-def _interleaved(name: str, values: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:
+def _interleaved(name: str, values: Array, config: ModelConfig) -> Array:
     """Put the rows of a tensor where llama.cpp has them."""
     order = row_order(name, config)
-    return values if order is None else values[order]
+    if order is None:
+        return values
+    return values.rows(order) if isinstance(values, Quantized) else values[order]
 
 
 def _add_sizes(writer: GGUFWriter, config: ModelConfig, dtype: str) -> None:

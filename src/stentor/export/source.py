@@ -98,7 +98,7 @@ def our_logits(
     tensors: Mapping[str, Tensor],
     question: Question,
     *,
-    rounding: Callable[[Tensor], Tensor] | None = None,
+    rounding: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """Return our network's logits [positions, vocabulary].
 
@@ -106,7 +106,7 @@ def our_logits(
         config: the model's sizes.
         tensors: its weights under Hugging Face's names.
         question: the window and the positions.
-        rounding: what the consumer does to the input of every matrix product.
+        rounding: what the consumer does to the input of a matrix product, the first argument; the second is the matrix.
     """
     model = build_model(config, tensors, origin="the model to export")
     with torch.inference_mode(), _RoundedProducts(rounding) if rounding else nullcontext():
@@ -117,7 +117,7 @@ def our_logits(
 class _RoundedProducts(TorchFunctionMode):
     """Round the activations that enter every linear layer, as a consumer with narrow arithmetic does."""
 
-    def __init__(self, rounding: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, rounding: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self._rounding = rounding
 
@@ -125,5 +125,5 @@ class _RoundedProducts(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.linear:
-            args = (self._rounding(args[0]), *args[1:])
+            args = (self._rounding(*args[:2]), *args[1:])
         return func(*args, **(kwargs or {}))

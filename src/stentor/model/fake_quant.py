@@ -16,21 +16,25 @@ import torch
 from torch import Tensor
 
 INT8_MAX = 127
-_SMALLEST_SCALE = 1e-12
-"""Stands for the scale of a channel whose weights are all zero."""
+_HALF = torch.finfo(torch.float16)
+_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-24, _HALF.max
+"""The range of float16; the smallest also stands for the scale of a channel whose weights are all zero."""
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round each output channel to INT8.
 
+    Scales are rounded to float16, the type of those in a file: what is trained with is what is shipped, to the bit.
+
     Args:
         weight: matrices [..., out, in], float32.
 
     Returns:
-        The integers, -127 .. 127, int8 [..., out, in], and the scale of each channel, float32 [..., out, 1]; their
-        product is the rounded weight.
+        The integers, -127 .. 127, int8 [..., out, in], and the scale of each channel, float32 [..., out, 1], a number
+        that float16 has; their product is the rounded weight.
     """
-    scale = weight.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SMALLEST_SCALE) / INT8_MAX
+    exact = weight.detach().abs().amax(dim=-1, keepdim=True) / INT8_MAX
+    scale = exact.clamp(_SMALLEST_SCALE, _LARGEST_SCALE).half().float()
     return (weight.detach() / scale).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8), scale
 
 

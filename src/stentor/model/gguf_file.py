@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stentor.errors import UserError
 from stentor.model.gguf_header import DEFAULT_ALIGNMENT, Header, TensorInfo, read_header, refuse_damaged
-from stentor.model.quantized import BLOCK_DTYPES, BLOCK_SIZE, Array, Quantized
+from stentor.model.quantized import RECORDS, Array, Quantized, values_per_block
 from stentor.model.safetensors_file import bfloat16_to_float32, require_finite
 from stentor.sealed import require_sealed
 
@@ -128,20 +128,20 @@ def _data_begin(header: Header, path: Path) -> int:
 def _span(info: TensorInfo, name: str, path: Path) -> tuple[int, int]:
     """Return the first byte of a tensor and the one behind its last, from its type and its shape alone."""
     kind = TYPE_NAMES.get(info.type_id, f"type {info.type_id}")
-    if kind not in FLOAT_DTYPES and kind not in BLOCK_DTYPES:
+    if kind not in FLOAT_DTYPES and kind not in RECORDS:
         raise UserError(
             f"{path}: {name!r:.80} is stored as {kind}, which Stentor does not read",
-            fix=f"use a file in {', '.join([*FLOAT_DTYPES, *BLOCK_DTYPES])}",
+            fix=f"use a file in {', '.join([*FLOAT_DTYPES, *RECORDS])}",
         )
     num_values = math.prod(info.shape)
     if num_values == 0:
         refuse_damaged(path, f"the tensor {name!r:.80} is empty")
     if kind in FLOAT_DTYPES:
         num_bytes = num_values * np.dtype(FLOAT_DTYPES[kind]).itemsize
-    elif info.shape[-1] % BLOCK_SIZE:
-        refuse_damaged(path, f"the rows of {name!r:.80} cannot be cut into blocks of {BLOCK_SIZE}")
+    elif info.shape[-1] % (block_size := values_per_block(kind)):
+        refuse_damaged(path, f"the rows of {name!r:.80} cannot be cut into blocks of {block_size}")
     else:
-        num_bytes = num_values // BLOCK_SIZE * BLOCK_DTYPES[kind].itemsize
+        num_bytes = num_values // block_size * RECORDS[kind].itemsize
     return info.offset, info.offset + num_bytes
 
 
@@ -159,8 +159,8 @@ def _check_spans(spans: dict[str, tuple[int, int]], num_bytes: int, alignment: i
 
 def _view(raw: NDArray[np.uint8], info: TensorInfo, where: str) -> Array:
     kind = TYPE_NAMES[info.type_id]
-    if kind in BLOCK_DTYPES:
-        blocks = raw.view(BLOCK_DTYPES[kind]).reshape(*info.shape[:-1], info.shape[-1] // BLOCK_SIZE)
+    if kind in RECORDS:
+        blocks = raw.view(RECORDS[kind]).reshape(*info.shape[:-1], info.shape[-1] // values_per_block(kind))
         quantized = Quantized(kind, blocks)
         require_finite(quantized.is_finite(), where)
         return quantized
