@@ -32,6 +32,8 @@ from stentor.runtime.open import _in_torch
 PROMPT = "The history of the city began long before the first houses were built beside the river, when people who "
 QUICK = "--quick" in sys.argv
 NEW_TOKENS, ROUNDS, BATCHES = (8, 1, (1, 2)) if QUICK else (256, 5, (1, 64))
+LONG_SECONDS = 1.0
+"""What takes longer than this is measured twice only."""
 LATEST_COMPILATION_SECONDS = 100.0
 """After so long no further pass is compiled for transformers."""
 SAMPLED = {"do_sample": True, "temperature": 0.9, "top_p": 0.65, "top_k": 0, "repetition_penalty": 1.15}
@@ -111,9 +113,10 @@ def rates(models: Models, ways: list[str], batch: int, *, greedy: bool) -> dict[
             seconds[way] = []
         except Exception:
             traceback.print_exc()
-    for _ in range(ROUNDS if greedy else -(-ROUNDS // 2)):
+    for turn in range(ROUNDS if greedy else -(-ROUNDS // 2)):
         for way, times in seconds.items():
-            times.append(seconds_of(lambda way=way: models.make(way, batch, greedy=greedy)))
+            if turn < 2 or times[0] < LONG_SECONDS:
+                times.append(seconds_of(lambda way=way: models.make(way, batch, greedy=greedy)))
     found = {way: batch * NEW_TOKENS / statistics.median(times) for way, times in seconds.items()}
     say(f"batch {batch}, greedy {greedy}: " + ", ".join(f"{way} {rate:,.0f} tokens/s" for way, rate in found.items()))
     return found
@@ -198,6 +201,10 @@ def main() -> None:
             for claim in part(path, details):
                 say(f"{claim.what}: {claim.value:.6g} {claim.unit} ({claim.peer}: {claim.peer_value})")
                 claims.append(claim)
+                if not QUICK:
+                    record(
+                        "gpu_generation", claims, details
+                    )  # after each: who ends the program keeps what was measured
         except Exception:
             traceback.print_exc()
             details[f"{part.__name__} failed"] = traceback.format_exc(limit=1).splitlines()[-1]
