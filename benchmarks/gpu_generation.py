@@ -204,7 +204,7 @@ def main() -> None:
                 if not QUICK:
                     record(
                         "gpu_generation", claims, details
-                    )  # after each: who ends the program keeps what was measured
+                    )  # whoever ends the program keeps this
         except Exception:
             traceback.print_exc()
             details[f"{part.__name__} failed"] = traceback.format_exc(limit=1).splitlines()[-1]
