@@ -202,9 +202,7 @@ def main() -> None:
                 say(f"{claim.what}: {claim.value:.6g} {claim.unit} ({claim.peer}: {claim.peer_value})")
                 claims.append(claim)
                 if not QUICK:
-                    record(
-                        "gpu_generation", claims, details
-                    )  # whoever ends the program keeps this
+                    record("gpu_generation", claims, details)  # whoever ends the program keeps this
         except Exception:
             traceback.print_exc()
             details[f"{part.__name__} failed"] = traceback.format_exc(limit=1).splitlines()[-1]
