@@ -20,6 +20,7 @@ import typer
 from stentor.artifacts import write_file
 from stentor.cli import tokenizer
 from stentor.cli.bench import bench
+from stentor.cli.card import card
 from stentor.cli.compare import compare
 from stentor.cli.demo import demo
 from stentor.cli.doctor import doctor
@@ -45,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take half of the time that --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, prepare, train, compare, evaluate, generate, export, bench, doctor):
+for _command in (demo, prepare, train, compare, evaluate, generate, export, card, bench, doctor):
     app.command()(_command)
 app.add_typer(tokenizer.app, name="tokenizer")
 
