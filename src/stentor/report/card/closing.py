@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stentor.artifacts import sha256_of_file
-from stentor.report.card.energy import energy_of
+from stentor.report.card.about import Power
+from stentor.report.card.energy import Energy, energy_of
 from stentor.report.card.markdown import facts, fenced, paragraphs, plain, table, time_shown
 from stentor.report.card.subject import Material
 from stentor.report.runs import RECIPE_NAME
@@ -47,40 +49,36 @@ _BY_SETTING = {
 _DISTILLATION = ("Distillation", "https://arxiv.org/abs/1503.02531", "Hinton et al. 2015; learning from teachers")
 
 
+_NOT_KNOWN = """\
+Not measured. `codecarbon monitor --offline --country-iso-code CODE --no-api -- stentor train RECIPE` measures a
+training; its `emissions.csv` belongs into the folder of results. `[energy]` in the file given as `--about` allows an
+estimate: `watts` of the device, and where that number is from."""
+
+
 def impact(material: Material) -> str:
     """Return what the training took, and how that is known."""
-    run, power = material.subject.run, material.about.energy
-    energy = energy_of(run, material.results, power)
+    energy = energy_of(material.subject.run, material.results, material.about.energy)
     if energy is None:
-        return (
-            "Not measured. `codecarbon monitor --offline --country-iso-code CODE --no-api -- stentor train RECIPE` "
-            "measures "
-            "a training; its `emissions.csv` belongs into the folder of results. `[energy]` in the file given as "
-            "`--about` "
-            "allows an estimate: `watts` of the device, and where that number is from."
-        )
-    start = run.start if run else {}
-    carbon = (
-        "not known: `kg_co2e_per_kwh` of the grid was not given"
-        if energy.kg_co2e is None
-        else f"{energy.kg_co2e:.3g} kg"
-    )
-    word = "Energy" if energy.is_measured else "Energy, estimated"
-    rows = [
-        ("Hardware", plain(str(start.get("device_name", "")))),
-        ("Processes", str(start.get("num_processes", ""))),
-        ("Time", time_shown(energy.hours * 3600)),
-        (word, f"{energy.kwh:.3g} kWh"),
-        ("CO2 equivalent" if energy.is_measured else "CO2 equivalent, estimated", carbon),
-        (
-            "Carbon of the grid",
-            f"{power.kg_co2e_per_kwh:g} kg/kWh ({plain(power.source)})" * bool(power.kg_co2e_per_kwh),
-        ),
-        ("Region", plain(power.region)),
-        ("Provider", plain(power.provider)),
-    ]
-    taught = start.get("num_teacher_parameters")
-    return paragraphs(facts(rows), energy.how, "The training of its teachers is not counted." if taught else "")
+        return _NOT_KNOWN
+    start = material.subject.run.start if material.subject.run else {}
+    taught = "The training of its teachers is not counted." if start.get("num_teacher_parameters") else ""
+    return paragraphs(facts(_impact_rows(energy, material.about.energy, start)), energy.how, taught)
+
+
+def _impact_rows(energy: Energy, power: Power, start: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    estimated = "" if energy.is_measured else ", estimated"
+    yield "Hardware", plain(str(start.get("device_name", "")))
+    yield "Processes", str(start.get("num_processes", ""))
+    yield "Time", time_shown(energy.hours * 3600)
+    yield f"Energy{estimated}", f"{energy.kwh:.3g} kWh"
+    if energy.kg_co2e is None:
+        yield f"CO2 equivalent{estimated}", "not known: `kg_co2e_per_kwh` of the grid was not given"
+    else:
+        yield f"CO2 equivalent{estimated}", f"{energy.kg_co2e:.3g} kg"
+        if estimated:
+            yield "Carbon of the grid", f"{power.kg_co2e_per_kwh:g} kg/kWh ({plain(power.source)})"
+    yield "Region", plain(power.region)
+    yield "Provider", plain(power.provider)
 
 
 def related(material: Material) -> str:
@@ -91,7 +89,7 @@ def related(material: Material) -> str:
     taught = [_DISTILLATION] if run and run.start.get("num_teacher_parameters") else []
     own = [(plain(work.title), work.url, plain(work.relevance)) for work in material.about.related]
     rows = [[f"[{title}]({url})", why] for title, url, why in (*own, *used, *taught, *_WORKS)]
-    return table(("work", "why"), rows, numbers_from=2)
+    return table(("work", "why"), rows, numbers=())
 
 
 def citation(material: Material) -> str:
@@ -127,10 +125,9 @@ def provenance(material: Material) -> str:
     rows = [[f"`{name}`", what, f"`{digest}`"] for name, what, digest in _sources(material)]
     words = (
         f"Written by `stentor card` of Stentor {__version__}. Every number above is from one of these files or from "
-        "the "
-        "model's own, or is computed from them; what no file says is said to be not measured, or left out."
+        "the model's own, or is computed from them; what no file says is said to be not measured, or left out."
     )
-    return paragraphs(words, table(("file", "of", "SHA-256"), rows, numbers_from=3) if rows else "")
+    return paragraphs(words, table(("file", "of", "SHA-256"), rows, numbers=()) if rows else "")
 
 
 def _sources(material: Material) -> Iterator[tuple[str, str, str]]:

@@ -19,11 +19,9 @@ _STARTS = {
     "none": "nothing stands before a text",
 }
 _DEFINITION = (
-    "Bits per byte: -log2 p of the whole text over its UTF-8 bytes, comparable between all models. Documents in "
-    "order with "
-    "an EOS after each; windows of the context that do not overlap; each token is scored once, the EOS too. "
-    "Perplexity "
-    "and loss are per token: comparable between models of this very tokenizer alone."
+    "Bits per byte: -log2 p of the whole text over its UTF-8 bytes, comparable between all models. Documents in order "
+    "with an EOS after each; windows of the context that do not overlap; each token is scored once, the EOS too. "
+    "Perplexity and loss are per token: comparable between models of this very tokenizer alone."
 )
 Value = Mapping[str, Any]
 
@@ -40,18 +38,16 @@ def evaluation(material: Material) -> str:
     if run is not None and run.best:
         texts.append(["held-out text of the training, best evaluation", *_text_cells(run.best), "-", "-"])
     heads = ("text", "bits per byte", "loss", "perplexity", "bytes", "95% of bits per byte", "xz -9e")
-    tasks = [_task(task) for one in found for task in one.read(lambda value: list(value.get("tasks", ())))]
-    on_tasks = [f"### {title}\n\n{body}" for title, body in tasks]
+    tasks = [task for one in found for task in one.read(lambda value: list(map(_task, value.get("tasks", ()))))]
     if not texts and not tasks:
         return not_measured("evaluate")
     intervals = (
         "Intervals: percentile bootstrap over the documents of a text, 2,000 times from a fixed seed. `xz -9e` packs "
-        "the "
-        "same text alone."
+        "the same text alone."
         if any(row[5] != "-" or row[6] != "-" for row in texts)
         else ""
     )
-    return paragraphs(table(heads, texts) if texts else "", _DEFINITION if texts else "", intervals, *on_tasks)
+    return paragraphs(table(heads, texts) if texts else "", _DEFINITION if texts else "", intervals, *tasks)
 
 
 def _text_row(found: Found) -> Callable[[Value], list[str]]:
@@ -93,17 +89,18 @@ def bits_interval(documents: Sequence[Value]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _task(task: Value) -> tuple[str, str]:
-    """Return a task's title and its results."""
-    return _TASKS[task["task"]](task)
+def _task(task: Value) -> str:
+    """Return a task's results below its title."""
+    title, body = _TASKS[task["task"]](task)
+    return f"### {title}\n\n{body}"
 
 
 def _blimp(task: Value) -> tuple[str, str]:
     partial = "" if task["is_whole"] else ", not all of BLiMP"
     words = (
         f"{_share(task['blimp_accuracy'], task['low'], task['high'])}: mean over {task['num_paradigms']} "
-        f"paradigms{partial}, "
-        f"{task['num_pairs']:,} pairs of sentences; {_started(task)}. A guess is right half of the time."
+        f"paradigms{partial}, {task['num_pairs']:,} pairs of sentences; {_started(task)}. A guess is right half of the "
+        "time."
     )
     rows = [
         [plain(name), f"{one['accuracy']:.1%}", f"{one['low']:.1%} to {one['high']:.1%}", f"{one['num_asked']:,}"]
@@ -145,7 +142,7 @@ def _lm_eval(task: Value) -> tuple[str, str]:
     words = (
         f"[lm-eval](https://github.com/EleutherAI/lm-evaluation-harness) {plain(task['version'])}; {_started(task)}."
     )
-    return "lm-eval", paragraphs(words, table(("task", "metric", "value", "standard error"), rows, numbers_from=2))
+    return "lm-eval", paragraphs(words, table(("task", "metric", "value", "standard error"), rows, numbers=(2, 3)))
 
 
 def _error_of(values: Value, metric: str) -> str:
@@ -179,8 +176,7 @@ def comparison(material: Material) -> str:
         [
             "Bits per byte compare models of any tokenizer on the same text; losses and perplexities do not.",
             "The models were trained on other texts, and other amounts: what is easy for one may be foreign to "
-            "another, and "
-            "one that has seen the text, or text like it, has an advantage that no table shows.",
+            "another, and one that has seen the text, or text like it, has an advantage that no table shows.",
             "All were measured by the same program on the same bytes, in float32, each in windows of its own context.",
         ]
     )
@@ -226,7 +222,8 @@ def _task_name(task: Value) -> str:
 def _task_number(task: Value) -> str:
     if task["task"] == "lm-eval":
         values = (number for one in task["tasks"].values() for number in one.values() if isinstance(number, float))
-        return f"{next(values):.4f}"
+        first = next(values, None)
+        return "-" if first is None else f"{first:.4f}"
     return f"{task['blimp_accuracy' if task['task'] == 'blimp' else 'accuracy']:.2%}"
 
 

@@ -116,13 +116,12 @@ def tokenizer(material: Material) -> str:
     golden = table(
         ("text, as JSON", "ids"),
         ((code(json.dumps(text, ensure_ascii=False)), code(", ".join(map(str, own.encode(text))))) for text in GOLDEN),
-        numbers_from=2,
+        numbers=(),
     )
     return paragraphs(
         facts(rows),
         "Golden strings: a program that gives other ids has another tokenizer, whatever it is called (no token is "
-        "added "
-        "before or after).",
+        "added before or after).",
         golden,
     )
 
@@ -145,9 +144,8 @@ def known_limits(material: Material) -> str:
     """Return what the model cannot do, measured or by its making."""
     config, own = material.subject.config, material.subject.tokenizer
     lines = [
-        f"**Knowledge**: {config.num_parameters:,} parameters hold few facts. Take every statement for invented "
-        "until it "
-        "is checked.",
+        f"**Knowledge**: {config.num_parameters:,} parameters hold few facts. Take every statement for invented until "
+        "it is checked.",
         "**Relevance**: it continues a text as text of its kind goes on; it neither answers nor obeys.",
         "**Coherence** is lost within a few sentences, long before the context is full.",
         f"**Context**: {config.max_position_embeddings:,} tokens at most; it has never seen a longer text.",

@@ -63,8 +63,7 @@ def _share_alike_note(shared: Sequence[DataSource], sources: Sequence[DataSource
         )
     return (
         f"**Share-alike text**{share}: {', '.join(source.name for source in shared)}, under {licences}. Whether "
-        "weights "
-        f"are an adaptation of the text they were trained on is not settled in law. {chosen} A passage that the model "
-        "repeats word for word stays under the licence of its text, with its duty to name the authors: see "
+        f"weights are an adaptation of the text they were trained on is not settled in law. {chosen} A passage that "
+        "the model repeats word for word stays under the licence of its text, with its duty to name the authors: see "
         "[memorisation](#memorisation-and-contamination). This is no legal advice."
     )

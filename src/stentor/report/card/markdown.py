@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_ALL_BUT_FIRST = range(1, 100)
 _MARKUP = re.compile(r"([\\`*_\[\]|~])")
 
 
@@ -32,21 +33,21 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{shown}\n{fence}"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Container[int] = _ALL_BUT_FIRST) -> str:
     """Return a table.
 
     Args:
         heads: of the columns.
         rows: cells that are Markdown already; their bars must be escaped.
-        numbers_from: columns from this one on are aligned to the right.
+        numbers: places of the columns that are aligned to the right.
     """
-    ends = ["---" if place < numbers_from else "---:" for place in range(len(heads))]
+    ends = ["---:" if place in numbers else "---" for place in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ends, *rows))
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of names and values; rows without a value are left out."""
-    return table(("", ""), ((name, value) for name, value in rows if value), numbers_from=2)
+    return table(("", ""), ((name, value) for name, value in rows if value), numbers=())
 
 
 def bullets(lines: Iterable[str]) -> str:

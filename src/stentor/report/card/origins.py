@@ -24,7 +24,7 @@ def data(material: Material) -> str:
     about, run = material.about, material.subject.run
     rows = [_source_row(source) for source in about.data]
     recipe_rows = facts(_recipe_rows(run, is_stated=bool(about.of_role("training")))) if run else ""
-    listed = table(("text", "used for", "licence", "documents", "bytes", "note"), rows, numbers_from=3) if rows else ""
+    listed = table(("text", "used for", "licence", "documents", "bytes", "note"), rows, numbers=(3, 4)) if rows else ""
     notes = license_notes(about.of_role("training"), about.license)
     if not about.of_role("training"):
         notes = ["**Sources and licences are not stated.** `[[data]]` in the file given as `--about` states them."]
@@ -114,7 +114,7 @@ def _evaluations(run: ComparedRun) -> str:
         if is_best or place % every == 0 or place == len(rows) - 1
     ]
     left_out = f"{len(rows) - len(kept)} evaluations between them are left out." if len(kept) < len(rows) else ""
-    return paragraphs(table(COLUMNS, kept, numbers_from=0), left_out)
+    return paragraphs(table(COLUMNS, kept, numbers=range(5)), left_out)
 
 
 def _course(run: ComparedRun) -> str:
@@ -124,12 +124,9 @@ def _course(run: ComparedRun) -> str:
     heads = ("phase", "updates", "tokens", "training loss", "held-out loss", "learning rate", "gradient norm")
     words = (
         f"The fast fall ends where the training loss has made {FAST:.0%} of its whole fall, the slow one at "
-        f"{MOST:.0%}, the "
-        f"late phase with the best evaluation. Losses in nats per token, at a phase's beginning and end; training "
-        "losses "
-        f"are means over {max(3, len(run.log.train) // SMOOTHED_OVER):,} logged updates. Gradient norms: median and "
-        "largest, "
-        "before clipping."
+        f"{MOST:.0%}, the late phase with the best evaluation. Losses in nats per token, at a phase's beginning and "
+        f"end; training losses are means over {max(3, len(run.log.train) // SMOOTHED_OVER):,} logged updates. Gradient "
+        "norms: median and largest, before clipping."
     )
     return paragraphs(words, table(heads, map(_phase_row, found)), bullets(_seen(run, found)))
 
@@ -151,8 +148,8 @@ def _seen(run: ComparedRun, found: list[Phase]) -> Iterator[str]:
     """Yield in words what the numbers of a run show."""
     fast, updates = found[0], run.log.train
     yield (
-        f"{fast.name.capitalize()}: {fast.last_step / updates[-1]['step']:.1%} of the updates make "
-        f"{FAST:.0%} of the fall."
+        f"{fast.name.capitalize()}: {fast.last_step / updates[-1]['step']:.1%} of the updates make {FAST:.0%} of the "
+        "fall."
     )
     best, last = run.best, run.last
     if best and best["step"] < last["step"]:

@@ -72,10 +72,10 @@ def _consumers(material: Material) -> Iterator[tuple[str, str]]:
 
 def _in_transformers(material: Material) -> str:
     if not material.subject.is_tokenmonster:
-        return fenced(_TRANSFORMERS.format(place=material.place, imports=""), "python")
+        return fenced(_TRANSFORMERS.format(place=material.plain_folder, imports=""), "python")
     imports = "import stentor.hf  # registers the TokenMonster tokenizer\n"
     words = "transformers has no TokenMonster; `pip install 'stentor[hf]'` brings it. No `trust_remote_code` is needed."
-    return paragraphs(words, fenced(_TRANSFORMERS.format(place=material.place, imports=imports), "python"))
+    return paragraphs(words, fenced(_TRANSFORMERS.format(place=material.plain_folder, imports=imports), "python"))
 
 
 def _mapped(material: Material) -> str:
@@ -113,8 +113,7 @@ def _proof(material: Material) -> str:
         return (
             f"Before this folder was kept it was opened in {plain(proof['consumer'])}: token ids equal on "
             f"{proof['num_strings']:,} mixed strings, largest difference of a logit at {proof['num_positions']} "
-            "positions "
-            f"{proof['stored']['max_logit_difference']:.2g}."
+            f"positions {proof['stored']['max_logit_difference']:.2g}."
         )
     except (KeyError, TypeError, ValueError):  # of a version whose words are others
         return ""

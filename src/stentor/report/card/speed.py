@@ -36,7 +36,7 @@ def _sample(value: Value) -> list[str]:
     made_with = ["max_new_tokens", *used, "seed", "dtype", "num_threads", "device"]
     parts = [
         f"**Prompt**: {code(value['prompt'])}",
-        f"Settings: "
+        "Settings: "
         f"{', '.join(f'{name} {plain(str(settings[name]))}' for name in made_with if settings[name] is not None)}",
     ]
     for completion in value["completions"]:
@@ -48,7 +48,8 @@ def _cost(completion: Value) -> str:
     """Say how a text ended, and how fast it was made once its first token was there."""
     num_tokens, seconds = completion["num_new_tokens"], completion["decode_seconds"]
     rate = f", {(num_tokens - 1) / seconds:,.0f} tokens/s after the first" if num_tokens > 1 and seconds else ""
-    return f"{num_tokens} tokens{rate}; {_ENDS.get(completion['finish_reason'], plain(completion['finish_reason']))}"
+    end = _ENDS.get(completion["finish_reason"], plain(completion["finish_reason"]))
+    return f"{num_tokens} token{'s' * (num_tokens != 1)}{rate}; {end}"
 
 
 def quantization(material: Material) -> str:
@@ -72,8 +73,8 @@ def _forms(value: Value) -> str:
     heads = ("form", "MB on disk", "bits per byte", "added", "tokens/s", "in", "largest change of a logit")
     words = (
         f"On {value['num_tokens']:,} tokens ({value['num_bytes']:,} bytes) of {plain(data_name(value['text']))}; "
-        "tokens are "
-        f"made one by one in the program named, threads: {value['num_threads']}. {_machine(value['machine'])}"
+        f"tokens are made one by one in the program named, threads: {value['num_threads']}. "
+        f"{_machine(value['machine'])}"
     )
     left_out = bullets(f"Not measured: {plain(form)}: {plain(why)}" for form, why in value["not_measured"].items())
     return paragraphs(table(heads, rows), words, left_out)

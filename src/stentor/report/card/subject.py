@@ -96,6 +96,13 @@ class Material:
         """What the commands on the card call it: its id on the Hub, or its folder."""
         return self.about.repo or self.subject.folder.absolute().name
 
+    @property
+    def plain_folder(self) -> str:
+        """The same for programs that know no run folders: of a run, its best checkpoint."""
+        subject = self.subject
+        inside = subject.origin.relative_to(subject.folder) if subject.origin.is_dir() else Path()
+        return self.about.repo or (Path(self.place) / inside).as_posix()
+
 
 def open_subject(folder: Path, *, run_dir: Path | None) -> Subject:
     """Read a model that gets a card.

@@ -17,7 +17,7 @@ def uses(material: Material) -> str:
         "A research artifact: a base model without instructions, safety tuning or a hold on facts. Every use below is "
         "one by researchers and developers."
     )
-    return paragraphs(words, table(("use", "suitability", "why"), _use_rows(material), numbers_from=3))
+    return paragraphs(words, table(("use", "suitability", "why"), _use_rows(material), numbers=()))
 
 
 def _use_rows(material: Material) -> Iterator[tuple[str, str, str]]:
@@ -80,11 +80,10 @@ def ethics(material: Material) -> str:
     languages = material.about.languages
     lines = [
         f"**Its text is its world view.** It repeats what its training text{named} says most, with the views, gaps "
-        "and errors "
-        "of those who wrote it. Who is seldom written about there is seldom, or wrongly, written about by it.",
+        "and errors of those who wrote it. Who is seldom written about there is seldom, or wrongly, written about by "
+        "it.",
         "**Stereotypes** of gender, origin, faith and work are in such text, and nothing was done to remove them "
-        "from the "
-        "model. It was not tested for them.",
+        "from the model. It was not tested for them.",
         "**The past.** It knows nothing of what came after its text was written.",
         "**No safety training**: no feedback of people, no preferences, no filter of what goes in or comes out.",
         "**Private data** that is in the training text can come out again; "
@@ -94,7 +93,6 @@ def ethics(material: Material) -> str:
         lines.insert(1, "**English alone**, and with it mostly the places where English is written.")
     good = (
         "What speaks for it: a model of this size is trained, opened and understood by people without a data centre; "
-        "its "
-        "recipe and numbers are here to be checked."
+        "its recipe and numbers are here to be checked."
     )
     return paragraphs(bullets(lines), good, "If you publish results, say that this is an unaligned base model.")
