@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,6 +212,39 @@ ALL = {
     "quantization": QUANTIZATION,
     "bench": BENCH,
 }
+
+
+def paths_of(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Yield the place of everything in an object."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in items:
+        yield (*path, key)
+        yield from paths_of(one, (*path, key))
+
+
+def changed(value: Any, path: tuple, new: Any) -> Any:
+    """Return a copy with another value in a place, or without it where the new one is `del`."""
+    copied = copy.deepcopy(value)
+    inside = copied
+    for key in path[:-1]:
+        inside = inside[key]
+    if new == "del":
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = new
+    return copied
+
+
+@pytest.fixture(scope="session")
+def places() -> SimpleNamespace:
+    """Return what walks through an object: `of` yields every place in it, `changed` puts something else there."""
+    return SimpleNamespace(of=paths_of, changed=changed)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch) -> None:
+    """Draw documents anew only a few times: quick, and an interval all the same."""
+    monkeypatch.setattr("stentor.report.card.evaluation._RESAMPLES", 20)
 
 
 @pytest.fixture

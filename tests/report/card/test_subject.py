@@ -11,6 +11,7 @@ from stentor.artifacts import sha256_of_file, write_file
 from stentor.errors import UserError
 from stentor.report.card.about import About
 from stentor.report.card.results import Results
+from stentor.report.card.running import running
 from stentor.report.card.subject import Material, open_subject
 
 
@@ -34,6 +35,24 @@ def test_other_formats_count_and_results_do_not(model_folder, tmp_path):
     found = {file.name for file in open_subject(folder, run_dir=None).files}
     assert "onnx/model.onnx" in found
     assert not found & {"results/bench.json", ".cache/x.json", "notes.txt", "manifest.json", "model.gguf.part"}
+
+
+def test_a_folder_of_graphs_alone(model_folder, tiny_config, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    write_file(folder / "onnx" / "model.onnx", "a graph")
+    subject = open_subject(folder, run_dir=None)
+    assert (subject.config, subject.origin) == (tiny_config, folder)
+    assert [file.name for file in subject.named(".onnx")] == ["onnx/model.onnx"]
+    assert "llama.cpp" not in running(Material(subject, About(), Results()))
+
+
+def test_weights_that_are_not_whole_are_refused(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    weights = (folder / "model.safetensors").read_bytes()
+    write_file(folder / "model.safetensors", weights[:-4])
+    with pytest.raises(UserError, match="is damaged"):
+        open_subject(folder, run_dir=None)
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(model_folder, run_folder, tmp_path):

@@ -32,8 +32,8 @@ from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
 session = onnxruntime.InferenceSession("{file}")
-shapes = {{one.name: [1, *one.shape[1:]] for one in session.get_inputs() if one.name.startswith("past")}}
-past = {{name: np.zeros([1, shape[1], 0, shape[3]], np.float32) for name, shape in shapes.items()}}
+caches = [one for one in session.get_inputs() if one.name.startswith("past")]
+past = {{one.name: np.zeros([1, one.shape[1], 0, one.shape[3]], np.float32) for one in caches}}  # of nothing read yet
 text = "The history of computing began"
 ids = tokenizer.encode(text).ids
 for _ in range(50):  # greedy, without the cache of what was read
@@ -64,7 +64,7 @@ def _consumers(material: Material) -> Iterator[tuple[str, str]]:
     command = f"`stentor export {place} model.gguf --to gguf --dtype q8_0`"
     if gguf:
         yield "llama.cpp", fenced(_LLAMA_CPP.format(file=gguf[0].name), "sh")
-    else:
+    elif subject.named(".safetensors"):
         yield "llama.cpp", f"{command} writes a file for it, and proves it first." + _mapped(material)
     yield from _onnx(material, subject.named(".onnx"))
     yield "Stentor", paragraphs("On a CPU, without PyTorch:", fenced(_STENTOR.format(place=place), "sh"))

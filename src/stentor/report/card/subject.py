@@ -11,7 +11,8 @@ from typing import Any
 from stentor.artifacts import MANIFEST_NAME, read_manifest, sha256_of_file
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
-from stentor.model.locate import BEST_NAME, CONFIG_NAME, is_gguf
+from stentor.model.config_file import parse_config
+from stentor.model.locate import BEST_NAME, CONFIG_NAME, WEIGHTS_NAME, is_gguf
 from stentor.model.weights import read_weights
 from stentor.report.card.about import About
 from stentor.report.card.results import RESULTS_NAME, Results
@@ -116,24 +117,32 @@ def open_subject(folder: Path, *, run_dir: Path | None) -> Subject:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder", fix="name a run folder or a model folder on this machine")
-    weights = read_weights(folder)
+    origin, config, tokenizer = _read(folder)
     if run_dir is None and (folder / LOG_NAME).is_file() and (folder / RECIPE_NAME).is_file():
         run_dir = folder
     run = None if run_dir is None else open_run(run_dir.absolute().name, run_dir)
-    tokenizer = weights.require_tokenizer()
     if run is not None:
-        _require_same(run, weights.config, tokenizer, folder)
+        _require_same(run, config, tokenizer, folder)
     files = tuple(
         ShippedFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of_file(path))
-        for path in sorted(_files(folder, weights.origin, tokenizer))
+        for path in sorted(_files(folder, origin, tokenizer))
     )
-    return Subject(folder, weights.origin, weights.config, tokenizer, files, run)
+    return Subject(folder, origin, config, tokenizer, files, run)
+
+
+def _read(folder: Path) -> tuple[Path, ModelConfig, Tokenizer]:
+    """Read a model, every weight of it; of a folder with graphs for onnxruntime alone what stands beside them."""
+    is_graph = (folder / "onnx").is_dir() and not (folder / WEIGHTS_NAME).exists()
+    if is_graph and (folder / CONFIG_NAME).is_file() and Tokenizer.is_in(folder):
+        return folder, parse_config(folder / CONFIG_NAME), Tokenizer.load(folder)
+    weights = read_weights(folder)
+    return weights.origin, weights.config, weights.require_tokenizer()
 
 
 def _files(folder: Path, origin: Path, tokenizer: Tokenizer) -> Iterator[Path]:
     """Yield what the model is made of: of a run the files of its best checkpoint that a reader opens."""
     if (folder / BEST_NAME).is_file():
-        names = [CONFIG_NAME, "generation_config.json", "model.safetensors", *tokenizer.files()]
+        names = [CONFIG_NAME, "generation_config.json", WEIGHTS_NAME, *tokenizer.files()]
         yield from (path for name in names if (path := origin / name).is_file())
         return
     for path in folder.rglob("*"):
