@@ -14,7 +14,7 @@ from stentor import version
 from stentor.cli.main import app
 from stentor.errors import EchoedError, InterruptedRunError, UserError
 
-COMMANDS = ["demo", "prepare", "train", "compare", "evaluate", "generate", "export", "bench", "doctor"]
+COMMANDS = ["demo", "prepare", "train", "compare", "evaluate", "generate", "export", "card", "bench", "doctor"]
 TOKENIZER_COMMANDS = ["train", "encode", "decode", "compare"]
 HEAVY = ("torch", "tokenizers", "datasets", "transformers", "matplotlib", "pyarrow", "safetensors", "numpy", "rich")
 

@@ -12,7 +12,7 @@ from stentor.artifacts import MANIFEST_NAME, read_manifest, sha256_of_file
 from stentor.errors import UserError
 from stentor.model.config import ModelConfig
 from stentor.model.config_file import parse_config
-from stentor.model.locate import BEST_NAME, CONFIG_NAME, WEIGHTS_NAME, is_gguf
+from stentor.model.locate import BEST_NAME, CONFIG_NAME, WEIGHTS_NAME
 from stentor.model.weights import read_weights
 from stentor.report.card.about import About
 from stentor.report.card.results import RESULTS_NAME, Results
@@ -150,8 +150,6 @@ def _files(folder: Path, origin: Path, tokenizer: Tokenizer) -> Iterator[Path]:
         is_ours = any(part.startswith(".") for part in parts) or parts[0] == RESULTS_NAME or path.name == MANIFEST_NAME
         if path.is_file() and path.suffix in _SHIPPED and not is_ours:
             yield path
-    if is_gguf(origin) and origin.parent != folder:
-        yield origin
 
 
 def _require_same(run: ComparedRun, config: ModelConfig, tokenizer: Tokenizer, folder: Path) -> None:
