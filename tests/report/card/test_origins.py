@@ -67,6 +67,14 @@ def test_results_and_phases(material):
     assert "The largest logit was 12.5 at step 100 and 12.5 at step 1,000." in text
 
 
+def test_a_last_evaluation_that_is_the_best(material):
+    run = material.subject.run
+    log = dataclasses.replace(run.log, evaluations=run.log.evaluations[:9])
+    subject = dataclasses.replace(material.subject, run=dataclasses.replace(run, log=log))
+    text = training(dataclasses.replace(material, subject=subject))
+    assert "The last evaluation, at step 900, is the best of 9." in text
+
+
 def test_many_evaluations_are_thinned_but_the_best_stays(material, made):
     run = material.subject.run
     evaluations = tuple(made.evaluation(step, 2.0 if step == 777 else 3.0) for step in range(1, 1000))

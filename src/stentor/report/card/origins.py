@@ -64,7 +64,11 @@ def training(material: Material) -> str:
         return "The run that made this model is not known here. `--run RUN` names it."
     shown = [f"![Held-out and training loss by step]({CURVES_NAME})", "### Results by step", _evaluations(run)]
     course = ["### Training dynamics", _course(run), f"![Course of the training]({DYNAMICS_NAME})"]
-    recipe = ["### Recipe", f"`stentor train {RECIPE_NAME}` repeats it.", fenced(recipe_text(run), "toml")]
+    recipe = [
+        "### Recipe",
+        "As `stentor train` resolved it; paths are shown without their folders.",
+        fenced(recipe_text(run), "toml"),
+    ]
     return paragraphs(facts(_training_rows(run)), *shown, *course, *recipe)
 
 
@@ -158,7 +162,7 @@ def _seen(run: ComparedRun, found: list[Phase]) -> Iterator[str]:
             f"{last['loss_nats'] - best['loss_nats']:+.4f} nats."
         )
     elif best:
-        yield f"The last evaluation, at step {best['step']:,}, is the best: the held-out loss was still falling."
+        yield f"The last evaluation, at step {best['step']:,}, is the best of {len(run.log.evaluations)}."
     norms = [(record["grad_norm"], record["step"]) for record in updates if record.get("grad_norm")]
     if norms:
         yield f"The largest gradient norm, {max(norms)[0]:.2f}, was at step {max(norms)[1]:,}."
