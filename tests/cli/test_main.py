@@ -16,7 +16,7 @@ from stentor.errors import EchoedError, InterruptedRunError, UserError
 
 COMMANDS = [
     *("demo", "prepare", "train", "compare", "evaluate", "contamination", "memorization"),
-    *("generate", "finetune", "export", "bench", "doctor"),
+    *("generate", "finetune", "export", "card", "bench", "doctor"),
 ]
 TOKENIZER_COMMANDS = ["train", "encode", "decode", "compare"]
 HEAVY = ("torch", "tokenizers", "datasets", "transformers", "matplotlib", "pyarrow", "safetensors", "numpy", "rich")

@@ -95,14 +95,21 @@ def generate(
         "draft": drafting_of(draft, draft_method, draft_tokens, **engine),
     }  # fmt: skip
     text = read_stdin().decode(errors="replace") if prompt == "-" else prompt
-    costs = _write(language_model, text, options, n=n, logprobs=logprobs, as_json=json_output)
+    asked = {"prompt": text, "model": str(language_model.origin), "settings": _settings(options, engine)}
+    costs = _write(language_model, text, options, asked, n=n, logprobs=logprobs, as_json=json_output)
     if stats:
         _tell(costs)
 
 
+def _settings(options: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """Return all that decides a continuation, as JSON holds it; a draft stands in what the continuation cost."""
+    return {name: value for name, value in {**options, **engine}.items() if name != "draft"}
+
+
 def _write(
-    model: LanguageModel, prompt: str, options: dict[str, Any], *, n: int, logprobs: int | None, as_json: bool
-) -> list[GenerationStats]:
+    model: LanguageModel, prompt: str, options: dict[str, Any], asked: dict[str, Any], *, n: int,
+    logprobs: int | None, as_json: bool,
+) -> list[GenerationStats]:  # fmt: skip
     """Write the continuations, one alone as it is made; returns what each cost."""
     if logprobs is not None and not as_json:
         raise UsageError("--logprobs has no place beside plain text", fix="add --json")
@@ -110,9 +117,8 @@ def _write(
         return [_write_stream(model, prompt, options)]
     completions = model.complete(prompt, n=n, logprobs=logprobs, **options)
     text = BETWEEN.join(completion.text for completion in completions)
-    answer(
-        text, {"completions": [_as_json(completion, model.tokenizer) for completion in completions]}, as_json=as_json
-    )
+    made = [_as_json(completion, model.tokenizer) for completion in completions]
+    answer(text, {**asked, "completions": made}, as_json=as_json)
     return [completion.stats for completion in completions]
 
 

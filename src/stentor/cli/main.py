@@ -20,6 +20,7 @@ import typer
 from stentor.artifacts import write_file
 from stentor.cli import tokenizer
 from stentor.cli.bench import bench
+from stentor.cli.card import card
 from stentor.cli.compare import compare
 from stentor.cli.contamination import contamination
 from stentor.cli.demo import demo
@@ -50,7 +51,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(demo, prepare, train, compare, evaluate, contamination, memorization),
-    *(generate, finetune, export, bench, doctor),
+    *(generate, finetune, export, card, bench, doctor),
 )
 for _command in _COMMANDS:
     app.command()(_command)

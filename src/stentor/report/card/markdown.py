@@ -1,0 +1,77 @@
+"""Pieces of Markdown that hold any text: tables, code, and what must not become markup."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Container, Iterable, Sequence
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_ALL_BUT_FIRST = range(1, 100)
+_MARKUP = re.compile(r"([\\`*_\[\]|~])")
+
+
+def plain(text: str) -> str:
+    """Return a text as one line that reads as it is written: nothing in it is markup."""
+    return _MARKUP.sub(r"\\\1", html.escape(" ".join(_clean(text).split()), quote=False))
+
+
+def code(text: str) -> str:
+    """Return a text as one span of code, whatever backticks it has; line breaks are shown as in Python's strings."""
+    shown = _clean(text).replace("\n", "\\n").replace("\t", "\\t").replace("|", "\\|")
+    if not shown:
+        return "(empty)"
+    fence = _fence(shown, 1)
+    needs_space = shown[0] in " `" or shown[-1] in " `"
+    return f"{fence} {shown} {fence}" if needs_space else f"{fence}{shown}{fence}"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return a text as a block of code that no line of it can end."""
+    shown = _clean(text).rstrip("\n")
+    fence = _fence(shown, 3)
+    return f"{fence}{language}\n{shown}\n{fence}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Container[int] = _ALL_BUT_FIRST) -> str:
+    """Return a table.
+
+    Args:
+        heads: of the columns.
+        rows: cells that are Markdown already; their bars must be escaped.
+        numbers: places of the columns that are aligned to the right.
+    """
+    ends = ["---:" if place in numbers else "---" for place in range(len(heads))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ends, *rows))
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> str:
+    """Return a table of names and values; rows without a value are left out."""
+    return table(("", ""), ((name, value) for name, value in rows if value), numbers=())
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def paragraphs(*parts: str) -> str:
+    """Join what is not empty, with empty lines between."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def time_shown(seconds: float) -> str:
+    """Write a time in the unit that suits it."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.2f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _fence(text: str, least: int) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    return "`" * max(least, longest + 1)
