@@ -2,6 +2,7 @@
 # make test       set up, then the default tests
 # make test-all   every test: slow ones, and those that open our files in other environments
 # make lint       ruff and pyright
+# make docs      build the documentation's site into site/, offline
 # make bench      measure what the README claims; make results shows it there
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ TRANSFORMERS := 4.57.6 5.23.0
 CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo setup test test-all consumers lint format bench results clean
+.PHONY: demo setup test test-all consumers lint format docs bench results clean
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(BIN)/stentor demo
@@ -46,6 +47,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 bench: setup
 	$(BIN)/python benchmarks/demo.py
 
@@ -53,4 +57,4 @@ results: setup
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf site $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
