@@ -61,6 +61,7 @@ class World:
         (folder / "my-texts").mkdir()
         for number, text in enumerate(texts):
             (folder / "my-texts" / f"{number:03}.txt").write_text(text + "\n")
+        (folder / "short.txt").write_text("The old man and his people were there before us.\n")
 
     def run(self, script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a script of bash in a folder: offline, with the stand-ins' programs in front."""
@@ -99,10 +100,8 @@ class World:
                 return self._trained("tiny") / "../../data/tiny"
             case ["runs", run]:
                 return self._trained("monster" if run == "monster" else "tiny")
-            case [file] if file.endswith(".txt"):
-                return self.folder / "my-texts" / "000.txt"
-            case [file] if file.endswith(".md"):
-                return self.folder / "my-texts" / "001.txt"
+            case [file] if file.endswith((".txt", ".md")):
+                return self.folder / "short.txt"
             case [file] if file.endswith(".vocab"):
                 return self.folder / "tiny.vocab"
             case [file] if file.endswith(".jsonl.zst"):
