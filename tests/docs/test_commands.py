@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 import typer
@@ -24,17 +26,18 @@ def each(*languages: str):
     return pytest.mark.parametrize("block", [block for block in ALL if block.language in languages], ids=str)
 
 
+def below(group: Any) -> Iterator[Any]:
+    """Yield every command of a group and of the groups in it."""
+    for command in group.commands.values():
+        yield from below(command) if hasattr(command, "commands") else [command]
+
+
 @cache
-def parser():
+def parser() -> Any:
     """Return the real command line, whose commands do nothing once they are understood."""
     group = typer.main.get_command(app)
-    open_groups = [group]
-    while open_groups:
-        for command in open_groups.pop().commands.values():  # pyright: ignore[reportAttributeAccessIssue]
-            if hasattr(command, "commands"):
-                open_groups.append(command)
-            else:
-                command.callback = lambda **_: None
+    for command in below(group):
+        command.callback = lambda **_: None
     return group
 
 
@@ -60,6 +63,15 @@ def test_a_command_in_running_text_is_understood(page: str, command: str):
     """One that only names a command and some of its options may leave out the rest."""
     said = complaint(shlex.split(command)[1:])
     assert said is None or said.startswith("MissingParameter"), page
+
+
+def test_the_examples_of_every_help_are_understood():
+    for command in below(parser()):
+        examples = re.findall(r"Example: (.*)", command.help)
+        assert examples, command.name
+        for words in (words for example in examples for words in commands(example)):
+            arguments = stentor_arguments(words)
+            assert arguments is None or complaint(arguments) is None, shlex.join(words)
 
 
 @pytest.mark.parametrize(
