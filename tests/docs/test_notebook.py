@@ -14,6 +14,8 @@ from doc_blocks import ROOT, commands, stentor_arguments
 
 NOTEBOOK = ROOT / "notebooks" / "stentor_t4.ipynb"
 PRESETS = ("t4", "tiny")
+SHELL = "%%bash -eo pipefail\n"
+"""What a cell of commands begins with: behind a `!`, or without it, a command that fails would go unnoticed."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_its_commands_are_understood_and_its_settings_make_a_recipe(notebook, pr
     assert Recipe.load(os.environ["RECIPE"], overrides=overrides).name == os.environ["NAME"]
     seen = set()
     for cell in notebook.cells:
-        if cell.source.startswith("%%bash -e\n"):
+        if cell.source.startswith(SHELL):
             script = re.sub(r"\$(\w+)", lambda match: os.environ[match[1]], cell.source.partition("\n")[2])
             for arguments in filter(None, map(stentor_arguments, commands(script))):
                 assert complaint(arguments) is None, arguments
@@ -52,10 +54,9 @@ def test_its_commands_are_understood_and_its_settings_make_a_recipe(notebook, pr
 
 
 def test_a_failing_command_ends_the_notebook(notebook):
-    """Commands stand in cells of `%%bash -e`: behind a `!` a failure would go unnoticed."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert not [source for source in code if re.search(r"^\s*!", source, re.MULTILINE)]
-    assert all(source.startswith("%%bash -e\n") for source in code if re.search(r"^stentor ", source, re.MULTILINE))
+    assert all(source.startswith(SHELL) for source in code if re.search(r"^stentor ", source, re.MULTILINE))
 
 
 @pytest.mark.slow
