@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from doc_blocks import RUN, Block, blocks, commands, pages
+from doc_blocks import RUN, SHELL, Block, blocks, commands, pages
 from stand_ins import World
 
 from stentor.tokenizer.tokenmonster.vocab_file import write_vocab
@@ -31,14 +31,19 @@ STAND_INS = {
 }
 """What each page takes for granted; everything else its own commands make."""
 SETS_UP = {"make", "pip"}
-"""A block that begins with one of these sets up the very checkout and packages that are being tested."""
+"""Blocks of these set up the very checkout and packages that are being tested, and are not run."""
 
 
 def runs(block: Block) -> bool:
     """Whether a block is to be run here."""
     if block.language not in RUN or block.not_run:
         return False
-    return block.language == "python" or next(commands(block.shell_text), ["make"])[0] not in SETS_UP
+    return block.language == "python" or sets_up(block) != {True}
+
+
+def sets_up(block: Block) -> set[bool]:
+    """Return, for the commands of a block of shell, whether they are such that set up."""
+    return {words[0] in SETS_UP for words in commands(block.shell_text)}
 
 
 RUNNING = [page for page in pages() if any(map(runs, blocks(page)))]
@@ -50,6 +55,11 @@ def world(tmp_path_factory, prose_documents, tiny_tokenmonster) -> World:
     world = World(tmp_path_factory.mktemp("docs") / "world", prose_documents(200))
     write_vocab(world.folder / "tiny.vocab", tiny_tokenmonster.vocab)
     return world
+
+
+def test_set_up_stands_in_blocks_of_its_own():
+    every = [block for page in pages() for block in blocks(page) if block.language in SHELL and not block.not_run]
+    assert not [str(block) for block in every if len(sets_up(block)) != 1], "split it, or mark it as not run"
 
 
 def test_every_stand_in_is_for_a_page_that_runs():
