@@ -3,6 +3,7 @@
 # make test-all   every test: slow ones, and those that open our files in other environments and in a browser
 # make lint       ruff and pyright
 # make compatibility  open our files in every consumer, and renew docs/compatibility.md
+# make docs      build the documentation's site into site/, offline
 # make bench      measure what the README claims; make results shows it there
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ TRANSFORMERS := 4.57.6 5.23.0
 CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo setup test test-all consumers browser compatibility lint format bench results clean
+.PHONY: demo setup test test-all consumers browser compatibility lint format docs bench results clean
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(BIN)/stentor demo
@@ -64,6 +65,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 bench: setup
 	$(BIN)/python benchmarks/demo.py
 
@@ -71,5 +75,5 @@ results: setup
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf site $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
 	rm -rf examples/browser/node_modules examples/browser/vendor tests/browser/node_modules
