@@ -6,11 +6,12 @@ gives `train`, `prepare` and `demo` the settings below, before those of the page
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SMALL = {
@@ -51,7 +52,7 @@ exec "{sys.executable}" "$@"
 class World:
     """A folder with small stand-ins; makes each of them once, and furnishes other folders with copies."""
 
-    def __init__(self, folder: Path, texts: Iterable[str]) -> None:
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
         self.folder = folder
         (folder / "bin").mkdir(parents=True)
         for name, script in (("stentor", _STENTOR), ("torchrun", _TORCHRUN), ("python", _PYTHON)):
@@ -61,6 +62,7 @@ class World:
         (folder / "my-texts").mkdir()
         for number, text in enumerate(texts):
             (folder / "my-texts" / f"{number:03}.txt").write_text(text + "\n")
+        (folder / "short.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:40]))
         (folder / "short.txt").write_text("The old man and his people were there before us.\n")
 
     def run(self, script: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -94,7 +96,7 @@ class World:
     def _made(self, name: str) -> Path:
         """Return what a name stands for, by how it is spelt."""
         match name.rstrip("/").split("/"):
-            case ["my-texts"]:
+            case ["my-texts" | "notes"]:
                 return self.folder / "my-texts"
             case ["data", _]:
                 return self._trained("tiny") / "../../data/tiny"
@@ -104,6 +106,8 @@ class World:
                 return self.folder / "short.txt"
             case [file] if file.endswith(".vocab"):
                 return self.folder / "tiny.vocab"
+            case [file] if file.endswith(".jsonl"):
+                return self.folder / "short.jsonl"
             case [file] if file.endswith(".jsonl.zst"):
                 return self._trained("tiny") / "../../data/tiny/corpus/validation.jsonl.zst"
             case [file] if file.endswith(".gguf"):

@@ -15,8 +15,12 @@ STAND_INS = {
     "docs/bench.md": ("runs/mine",),
     "docs/evaluate.md": ("runs/tiny", "data/tiny", "README.md"),
     "docs/export.md": ("runs/tiny", "runs/mine", "runs/monster", "validation.jsonl.zst"),
+    "docs/card.md": ("runs/tiny", "data/tiny"),
+    "docs/finetune.md": ("notes", "held-out.jsonl"),
     "docs/generate.md": ("runs/tiny",),
     "docs/model.md": ("model.gguf",),
+    "docs/onnx.md": ("runs/mine", "text.jsonl.zst"),
+    "docs/quantization.md": ("runs/tiny", "validation.jsonl", "training.jsonl"),
     "docs/reliability.md": ("data/tiny",),
     "docs/shards.md": ("my-tokenizer",),
     "docs/speculative.md": (
