@@ -4,7 +4,7 @@ usage: python benchmarks/flagship.py LOGS MODEL TEXT     (LOGS: NAME.jsonl of th
 
 MODEL is measured as it ships, by the engine that reads it, on the documents of even and of odd number apart; nothing
 was tuned on either half alone. The run's own evaluation is in float32. Writes the table of the run as
-`docs/results/stentor-12m.md`, and its log beside the other results: every evaluation, every 50th update.
+`docs/results/stentor-12m.md`, and its log (every evaluation, every 50th update) and recipe in `results/stentor-12m/`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from record import RESULTS, Claim, record
 
 import stentor
 from stentor.artifacts import write_file
+from stentor.config import Recipe
 from stentor.text.sources import read_texts
 
 NAME, LIMIT, TARGET = "stentor-12m", 1.14, 1.10
@@ -99,7 +100,8 @@ def main() -> None:
     run = read_log(logs / f"{NAME}.jsonl")
     teachers = {path.stem: read_log(path) for path in sorted(logs.glob("teacher-*.jsonl"))}
     kept = [e for e in run if e["kind"] != "train" or e["step"] % EVERY == 0 or e["step"] == 1]
-    write_file(RESULTS / f"{NAME}.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+    write_file(RESULTS / NAME / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+    write_file(RESULTS / NAME / "recipe.toml", Recipe.load(NAME).to_toml())
     write_file(TABLE, page(run, teachers))
     documents = list(read_texts(text))
     loaded = stentor.load(model)

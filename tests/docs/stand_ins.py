@@ -96,7 +96,7 @@ class World:
     def _made(self, name: str) -> Path:
         """Return what a name stands for, by how it is spelt."""
         match name.rstrip("/").split("/"):
-            case ["my-texts" | "notes"]:
+            case ["my-texts" | "notes" | "other-texts"]:
                 return self.folder / "my-texts"
             case ["data", _]:
                 return self._trained("tiny") / "../../data/tiny"

@@ -11,9 +11,9 @@ from stand_ins import World
 from stentor.tokenizer.tokenmonster.vocab_file import write_vocab
 
 STAND_INS = {
-    "README.md": ("runs/other", "other", "some-other-text.txt"),
+    "README.md": ("some-other-text.txt", "other-texts"),
     "docs/bench.md": ("runs/mine",),
-    "docs/evaluate.md": ("runs/tiny", "data/tiny", "README.md"),
+    "docs/evaluate.md": ("runs/tiny", "data/tiny", "README.md", "held-out.jsonl"),
     "docs/export.md": ("runs/tiny", "runs/mine", "runs/monster", "validation.jsonl.zst"),
     "docs/card.md": ("runs/tiny", "data/tiny"),
     "docs/finetune.md": ("notes", "held-out.jsonl"),

@@ -96,6 +96,8 @@ def test_report_says_whether_it_was_verified():
         "size_bytes": 3,
         "proof": None,
         "mapped_tokenizer": None,
+        "variants": (),
+        "remark": "",
         "verified": False,
     }
     agreement = Agreement(0.5, 0.25, 0.75)

@@ -111,8 +111,10 @@ def has_a_clear_surprise_border(probs_V: np.ndarray, is_kept_V: np.ndarray) -> b
     return np.unique(probs_V[possible][is_on_border]).size == 1
 
 
-def assert_equal_but_for_ties(ours_V: np.ndarray, theirs_V: np.ndarray, scores_V: np.ndarray) -> None:
+def assert_equal_but_for_ties(
+    ours_V: np.ndarray, theirs_V: np.ndarray, scores_V: np.ndarray, *, atol: float = 1e-9
+) -> None:
     """Compare probabilities; which of several tokens with the same score are kept is nobody's promise."""
     np.testing.assert_allclose(
-        ours_V[np.lexsort((ours_V, scores_V))], theirs_V[np.lexsort((theirs_V, scores_V))], atol=1e-9, rtol=0
+        ours_V[np.lexsort((ours_V, scores_V))], theirs_V[np.lexsort((theirs_V, scores_V))], atol=atol, rtol=0
     )

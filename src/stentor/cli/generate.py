@@ -102,7 +102,10 @@ def generate(
 
 
 def _settings(options: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
-    """Return all that decides a continuation, as JSON holds it; a draft stands in what the continuation cost."""
+    """Return all that decides a continuation, as JSON holds it; a draft stands in what the continuation cost.
+
+    A dtype of null is the one that the device has by default.
+    """
     return {name: value for name, value in {**options, **engine}.items() if name != "draft"}
 
 

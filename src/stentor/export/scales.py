@@ -24,13 +24,18 @@ _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 def searched(values_RC: Floats, dtype: str) -> Quantized:
     """Return a matrix in blocks whose scales leave little squared error.
 
+    What such blocks hold comes back as the same blocks: of two scales that differ in their sign alone, where both can
+    say everything, the positive one is taken.
+
     Args:
         values_RC: the weights; C is a multiple of 32.
         dtype: a key of `LOWEST`.
     """
     blocks = np.ascontiguousarray(values_RC, dtype=np.float32).reshape(len(values_RC), -1, BLOCK_SIZE)
     scales = best_scales(blocks, LOWEST[dtype])
-    return in_blocks(whole_numbers(blocks, scales, LOWEST[dtype]), scales, dtype)
+    whole = whole_numbers(blocks, scales, LOWEST[dtype])
+    turns = (scales < 0) & (whole > LOWEST[dtype]).all(axis=-1)
+    return in_blocks(np.where(turns[..., None], -whole, whole), np.where(turns, -scales, scales), dtype)
 
 
 def best_scales(blocks: Floats, lowest: int, weights: Floats | None = None) -> NDArray[np.float16]:

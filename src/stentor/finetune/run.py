@@ -183,7 +183,7 @@ def _shards(text: str, settings: FinetuneSettings, source: Source, folder: Path,
 
 def _held_out(shards: Shards) -> EncodedDocuments:
     held_out = shards.validation
-    return EncodedDocuments(held_out.token_ids, held_out.num_text_bytes, shards.losses["validation"])
+    return EncodedDocuments(held_out.token_ids, held_out.num_text_bytes, shards.losses["validation"], [])
 
 
 def _encoded(spec: str, source: Source) -> EncodedDocuments:
