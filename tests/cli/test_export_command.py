@@ -242,7 +242,7 @@ def test_all_forms_are_compared_on_a_text(run, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(quantized_forms.Workshop, "seconds_in", lambda *_: 0.001)
     monkeypatch.setattr(quantization.compare_forms, "__kwdefaults__", {
-        **quantization.compare_forms.__kwdefaults__,
+        **(quantization.compare_forms.__kwdefaults__ or {}),
         "num_tokens": 40,
         "forms": [form for form in quantized_forms.FORMS if form.name in ("float32", "gguf q8_0", "gguf q4_k_m")],
     })  # fmt: skip

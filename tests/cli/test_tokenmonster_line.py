@@ -43,6 +43,7 @@ def few_strings(monkeypatch):
     monkeypatch.setattr(source, "NUM_STRINGS", 100)
 
 
+@pytest.mark.slow
 def test_from_text_to_files_that_open_elsewhere(cli, monster, tiny_tokenmonster, tmp_path):
     world = monster.world
     prepared = cli("prepare", *monster.common, "--json").value
@@ -79,6 +80,7 @@ def test_from_text_to_files_that_open_elsewhere(cli, monster, tiny_tokenmonster,
     assert same["bits_per_byte"] == pytest.approx(measured["bits_per_byte"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_does_not_come_back_is_said(cli, monster, tmp_path):
     assert "documents come back as other bytes" in cli("prepare", *monster.common).out
     assert cli("train", *monster.common, "--run", monster.world.run).code == 0
@@ -92,6 +94,7 @@ def test_what_does_not_come_back_is_said(cli, monster, tmp_path):
     assert value["num_bytes"] == len("caf\u00e9\x00\x01 and of it".encode())
 
 
+@pytest.mark.slow
 def test_a_model_and_a_vocabulary_that_do_not_belong_together_are_refused(cli, monster):
     small = ["--set", "model.vocab_size=128"]
     cli("train", *monster.common, "--run", monster.world.run, *small).fails(3, "the tokenizer has 271 tokens")

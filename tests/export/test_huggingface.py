@@ -139,6 +139,7 @@ def test_a_model_without_a_tokenizer_is_refused(models, tmp_path):
         export_huggingface(tmp_path / "bare", tmp_path / "exported")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_a_tokenmonster_folder_is_proven_and_tells_how_to_open_it(monster_models, tmp_path, name):
     destination = tmp_path / "exported"
@@ -163,6 +164,7 @@ def test_a_byte_level_folder_needs_no_readme(models, tmp_path):
     assert not (tmp_path / "exported" / "README.md").exists()
 
 
+@pytest.mark.slow
 def test_the_readmes_program_runs(monster_models, tmp_path):
     import os
     import subprocess

@@ -80,6 +80,7 @@ def test_mfu_is_shown_where_the_device_is_known(log, made):
     assert "MFU, %" not in texts_of(plot_dynamics(unknown))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_layers", [1, 2, 12, 21, 64])
 def test_colours_differ_and_run_from_dark_to_light(num_layers, made, log):
     colours = layer_colours(num_layers)
@@ -113,11 +114,13 @@ def test_odd_logs_are_drawn_too(made):
         assert plot_dynamics(odd).startswith(b"<?xml")
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_every_time(log):
     assert plot_dynamics(log) == plot_dynamics(log)
     assert plot_dynamics(log, file_format="png").startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_both_formats_are_written(log, tmp_path):
     paths = write_dynamics(log, tmp_path)
     assert [path.name for path in paths] == ["dynamics.svg", "dynamics.png"]

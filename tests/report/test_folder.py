@@ -20,6 +20,7 @@ def test_table_and_pictures_are_written(log, tmp_path):
     assert paths[0].read_text(encoding="ascii") == results_table(log)
 
 
+@pytest.mark.slow
 def test_a_report_is_written_again_over_the_last_one(log, tmp_path):
     first = [path.read_bytes() for path in write_report(log, tmp_path)]
     assert [path.read_bytes() for path in write_report(log, tmp_path)] == first

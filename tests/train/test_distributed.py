@@ -276,6 +276,7 @@ def test_the_same_two_processes_give_the_same_bytes(both, pair, tmp_path):
     assert trace(tmp_path / "run") == trace(both[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "relative"),
     [

@@ -17,7 +17,7 @@ DOCS = (Path(__file__).parents[3] / "docs" / "card.md").read_text(encoding="utf-
 
 
 def block(language: str, containing: str) -> str:
-    (found,) = [text for text in re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL) if containing in text]
+    (found,) = [text for text in re.findall(rf"```{language}[^\n]*\n(.*?)```", DOCS, re.DOTALL) if containing in text]
     return found
 
 

@@ -93,6 +93,7 @@ def test_other_scripts_and_all_bytes_on_request():
     assert every.keeps("any \u4e2d\x00\x07 text")
 
 
+@pytest.mark.slow
 def test_a_pool_too_large_for_the_tables_is_made_smaller(texts, monkeypatch):
     from stentor.tokenizer.tokenmonster.training import pool
 
