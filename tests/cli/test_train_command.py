@@ -52,6 +52,7 @@ def test_without_matplotlib_the_run_is_there_and_the_curves_are_not(cli, world, 
     assert [path.name for path in (tmp_path / "run" / "report").iterdir()] == ["table.md"]
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_in_tensorboard(cli, world, tmp_path):
     pytest.importorskip("tensorboard")
     command = ["train", world.recipe, "--data", world.data, "--run", tmp_path / "run", "--track", "tensorboard"]
@@ -115,6 +116,7 @@ def test_a_corpus_smaller_than_one_sequence_is_refused_before_a_run_is_begun(cli
     assert not new_world.run.exists()
 
 
+@pytest.mark.slow
 def test_other_data_than_the_run_began_with_are_refused(cli, new_world):
     command = ["train", new_world.recipe, "--data", new_world.data, "--run", new_world.run]
     assert cli(*command).code == 0

@@ -16,6 +16,7 @@ from stentor.tokenizer.bpe import train_bpe
 from stentor.tokenizer.probes import mixed_strings
 
 
+@pytest.mark.slow
 def test_transformers_agrees_in_a_process_of_its_own(models, tmp_path):
     proof = export_huggingface(models["llama"], tmp_path / "exported").proof
     assert proof is not None

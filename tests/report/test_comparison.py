@@ -125,6 +125,7 @@ def test_a_name_of_another_kind_is_refused_unless_it_is_a_folder(tmp_path):
     assert kind_of(tmp_path / "runs.2026") == "folder"
 
 
+@pytest.mark.slow
 def test_each_kind_is_written(two, tmp_path):
     assert write_comparison(two, tmp_path / "x.svg") == [tmp_path / "x.svg"]
     assert (tmp_path / "x.svg").read_bytes() == plot_overlay(two)

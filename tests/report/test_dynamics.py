@@ -74,6 +74,7 @@ def test_a_log_without_scales_has_the_rest(log):
     assert "layer" not in texts_of(svg)
 
 
+@pytest.mark.slow
 def test_mfu_is_shown_where_the_device_is_known(log, made):
     assert "MFU, %" in texts_of(plot_dynamics(log))
     unknown = dataclasses.replace(log, starts=(made.start(peak_flops=None),))
@@ -102,6 +103,7 @@ def spoilt(record: dict) -> dict:
     return {**record, "activations": activations, "max_logit": None}
 
 
+@pytest.mark.slow
 def test_odd_logs_are_drawn_too(made):
     bare = {"kind": "train", "step": 1, "tokens_seen": 9, "loss_nats": 2.0}
     for odd in (

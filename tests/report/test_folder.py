@@ -13,6 +13,7 @@ from stentor.report.results import results_table
 NAMES = ["table.md", "curves.svg", "curves.png", "dynamics.svg", "dynamics.png"]
 
 
+@pytest.mark.slow
 def test_table_and_pictures_are_written(log, tmp_path):
     paths = write_report(log, tmp_path / "run")
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"run/report/{name}" for name in NAMES]

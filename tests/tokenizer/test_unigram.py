@@ -101,6 +101,7 @@ def test_fewer_tokens_than_bpe_of_its_size(unigram, texts):
     assert ours < theirs
 
 
+@pytest.mark.slow
 def test_long_texts_are_cut_where_it_does_not_matter(unigram, monkeypatch):
     text = "\n".join(mixed_strings(200, seed=5)) + "\n\n\nend"
     whole = unigram.encode(text)

@@ -318,6 +318,7 @@ def test_resumed_by_as_many_processes_it_has_the_bits_of_an_uninterrupted_run(st
     assert first["weights"] == second["weights"] == both[1][0]["weights"]
 
 
+@pytest.mark.slow
 def test_two_processes_stop_and_one_goes_on(stopped, alone, recipe, tiny_shards, tmp_path):
     assert_close(train(recipe, tiny_shards, copied(stopped[0], tmp_path)), alone)
 
@@ -376,6 +377,7 @@ def test_a_recipe_of_its_own_is_refused(pair, tmp_path):
     assert "have not the same recipe" in message
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_or_breaks_ends_the_other(new_pair, tmp_path):
     pair = new_pair()
     survivor, broken = pair(tmp_path / "broken", rank=1, step=4, then="fail")

@@ -131,7 +131,7 @@ def _state_of(details: Mapping[str, Any], folder: Path) -> TrainingState:
     is_whole = {"data_sha256"} <= details.keys() <= blank.keys()
     for name, value in details.items() if is_whole else ():
         if name == "best_loss_nats":
-            is_whole &= value is None or (type(value) in (int, float) and math.isfinite(value))
+            is_whole &= value is None or (type(value) is float and math.isfinite(value))
         else:
             is_whole &= type(value) is type(blank[name]) and not (type(value) is int and value < 0)
     if not is_whole:
