@@ -112,6 +112,15 @@ def test_a_file_cut_short_is_asked_again(kept):
     assert torch.equal(asked.of(np.arange(5)), whole)
 
 
+def test_a_file_that_names_tokens_there_are_not_is_asked_again(kept):
+    asked, *_ = kept
+    list(asked.ask(eos_token_id=0))
+    whole, path = asked.of(np.arange(5)), asked._path(0)
+    path.write_bytes(b"\xff\xff" + path.read_bytes()[2:])
+    list(asked.ask(eos_token_id=0))
+    assert torch.equal(asked.of(np.arange(5)), whole)
+
+
 def test_another_teacher_data_or_number_has_other_files(kept, tmp_path, tiny_recipe, teacher):
     asked, loaded, sequences = kept
     recipe = taught(tiny_recipe, teacher)

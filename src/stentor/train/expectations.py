@@ -113,8 +113,12 @@ class Expectations:
         return num_sequences, *self._shape
 
     def _is_there(self, number: int) -> bool:
+        """Whether an earlier process wrote a file that can be used: whole, and of tokens that the student has."""
         path = self._path(number)
-        return path.exists() and path.stat().st_size == np.prod(self._file_shape(number)) * 2
+        if not path.exists() or path.stat().st_size != np.prod(self._file_shape(number)) * 2:
+            return False
+        ids_BTK = self._opened(number)[..., : self._recipe.train.expectations_kept].view(np.uint16)
+        return int(ids_BTK.max()) < self._recipe.model.vocab_size
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:05d}.bin"

@@ -102,7 +102,7 @@ def _distillation_of_few(
     token = tl.load(ids + place, mask=few < count, other=0).to(tl.int32) & 0xFFFF
     wanted = tl.load(weights + place + count, mask=few < count, other=0.0).to(tl.float32)
     wanted = wanted / tl.maximum(tl.sum(wanted, axis=0), 1e-9)  # a row that nothing is asked of is zero
-    stands = wanted > 0
+    stands = (wanted > 0) & (token < vocab_size)  # a damaged row must not reach into the next
     expected = tl.load(start + token, mask=stands, other=0.0).to(tl.float32)
     columns = tl.arange(0, BLOCK)
     inside = columns < vocab_size
