@@ -101,6 +101,17 @@ def test_rows_say_what_each_form_costs_and_gives(model, text):
     assert all(row.form in table for row in found.rows)
 
 
+def test_graphs_of_onnx_are_forms_too(model, text):
+    found = compare_forms(model, text, forms=named("float32", "onnx float32", "onnx int8"), num_tokens=200)
+    _, plain, rounded = found.rows
+    assert not found.not_measured
+    assert plain.max_logit_difference < 1e-4 < rounded.max_logit_difference
+    assert abs(plain.added_bits_per_byte) < 1e-5
+    assert rounded.size_bytes < plain.size_bytes
+    assert plain.measured_in == rounded.measured_in == "onnxruntime"
+    assert plain.tokens_per_second == 2.0
+
+
 def test_what_cannot_be_measured_is_named_with_its_reason(model, text, monkeypatch):
     absent = Form("absent", "nothing", "nothing", ("no_such_package",), lambda workshop: pytest.fail("opened"))
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stentor.bench.setting import ENGINES
 from stentor.errors import MissingDependencyError, StentorError, UserError
+from stentor.model.config import ModelConfig
 from stentor.model.quantized import as_float32
 from stentor.model.weights import Weights
 
@@ -90,18 +94,22 @@ def _hugging_face(model: Weights, folder: Path) -> Path:
 
 
 def _onnx(model: Weights, folder: Path) -> Path:
+    arrays = {name: as_float32(array) for name, array in model.arrays.items()}
+    return write_graphs(model.config, arrays, folder / "onnx")
+
+
+def write_graphs(config: ModelConfig, arrays: Mapping[str, NDArray[np.float32]], folder: Path) -> Path:
+    """Write `float32.onnx` and `int8.onnx` into a new folder, and return it."""
     from stentor.artifacts import staged_directory
     from stentor.export.onnx_graph import build_onnx
     from stentor.export.onnx_quantize import quantize_onnx_int8
     from stentor.model.folder import write_settings
 
-    path = folder / "onnx"
-    arrays = {name: as_float32(array) for name, array in model.arrays.items()}
-    with staged_directory(path, kind="model") as staging:
-        write_settings(staging, model.config, None)
-        staging.write("float32.onnx", build_onnx(model.config, arrays).SerializeToString())
+    with staged_directory(folder, kind="model") as staging:
+        write_settings(staging, config, None)
+        staging.write("float32.onnx", build_onnx(config, arrays).SerializeToString())
         quantize_onnx_int8(staging.path / "float32.onnx", staging.path / "int8.onnx")
-    return path
+    return folder
 
 
 _FORMS: dict[str, Callable[[Weights, Path], Path]] = {

@@ -29,7 +29,7 @@ POSITION, NEW_TOKENS, REPEATS = 128, 16, 2
 """Where tokens are timed: after so many, so many of them, so often."""
 _LONG_SECONDS = 2
 """What takes longer than this is timed once."""
-_TORCH, _LLAMA_CPP = ("torch", "transformers"), ("torch", "gguf", "xllamacpp")
+_TORCH, _LLAMA_CPP, _ONNX = ("torch", "transformers"), ("torch", "gguf", "xllamacpp"), ("torch", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,14 @@ class Workshop:
             write_source(self.source, Path(partial_file.name), dtype=dtype, name="model", calibrate=calibrate)
         return path
 
+    @cached_property
+    def onnx_folder(self) -> Path:
+        """The graphs `float32.onnx` and `int8.onnx`."""
+        from stentor.bench.forms import write_graphs
+
+        arrays = {name: tensor.numpy() for name, tensor in self.source.tensors.items()}
+        return write_graphs(self.source.config, arrays, self._folder / "onnx")
+
     def seconds_in(self, engine: str, path: Path, dtype: str) -> float:
         """Return what a token takes in one of `bench.setting.ENGINES`, in a process of its own."""
         from stentor.bench.measure import token_ids
@@ -107,7 +115,7 @@ class Workshop:
             attention="flash" if engine == "xllamacpp" else "",
             num_threads=self.num_threads,
         )
-        ids = token_ids(read_weights(path), work.num_tokens)
+        ids = token_ids(read_weights(self.plain_folder), work.num_tokens)
         measured = measure_once(Request(path=str(path), setting=setting, work=work, token_ids=ids))
         return measured.decode_seconds[work.positions[0]]
 
@@ -192,6 +200,15 @@ def _in_stentor(workshop: Workshop, *, dtype: str) -> Opened:
     return Opened(size_bytes, network, partial(workshop.seconds_in, "stentor", path, dtype))
 
 
+def _onnx(workshop: Workshop, *, dtype: str) -> Opened:
+    from stentor.runtime.onnx_network import open_onnx
+
+    folder = workshop.onnx_folder
+    path = folder / f"{dtype}.onnx"
+    network = open_onnx(path, num_threads=workshop.num_threads)
+    return Opened(path.stat().st_size, network, partial(workshop.seconds_in, "onnxruntime", folder, dtype))
+
+
 def _model(path: Path, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
@@ -227,6 +244,10 @@ FORMS: tuple[Form, ...] = (
     *(
         Form(f"stentor {dtype}", "stentor", f"--dtype {dtype}", (), partial(_in_stentor, dtype=dtype))
         for dtype in ("int8", "int4")
+    ),
+    *(
+        Form(f"onnx {dtype}", "onnxruntime", "--to onnx", _ONNX, partial(_onnx, dtype=dtype))
+        for dtype in ("float32", "int8")
     ),
     *map(_gguf_form, ("float16", "int8", "q8_0", "q6_k", "q5_1", "q5_k_m", "q5_0")),
     _calibrated_form("q5_0"),
