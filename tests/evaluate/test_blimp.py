@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stentor.errors import UserError
-from stentor.evaluate.blimp import NUM_PARADIGMS, Pair, blimp, read_pairs
+from stentor.evaluate.blimp import NUM_PARADIGMS, BlimpResult, Pair, blimp, read_pairs
+from stentor.evaluate.intervals import Accuracy
 from stentor.evaluate.starting import Start
 from stentor.runtime.engine import LanguageModel, load
 
@@ -143,6 +144,16 @@ def test_the_numbers_have_documented_names(model):
     assert "Wilson" in value["interval"]
     assert value["paradigms"]["island_one"].keys() == {"accuracy", "low", "high", "num_asked", "num_ties"}
     assert NUM_PARADIGMS == 67
+
+
+@pytest.mark.parametrize(
+    ("num_paradigms", "num_pairs", "is_whole"), [(67, 67_000, True), (67, 2010, False), (66, 67_000, False)]
+)
+def test_the_first_pairs_of_every_file_are_not_the_whole(num_paradigms, num_pairs, is_whole):
+    overall = Accuracy(0.75, 0.7, 0.8, num_asked=num_pairs, num_ties=0)
+    paradigms = {f"paradigm_{number}": overall for number in range(num_paradigms)}
+    found = BlimpResult(overall, paradigms, phenomena={}, fields={}, start="eos", space=False)
+    assert found.to_dict()["is_whole"] is is_whole
 
 
 @pytest.mark.parametrize("missing", ["sentence_good", "sentence_bad", "UID", "field", "linguistics_term"])

@@ -20,7 +20,7 @@ from stentor.evaluate.starting import Start
 from stentor.runtime.engine import LanguageModel
 from stentor.runtime.options import Progress, Question, fitted, score_options
 
-NUM_PARADIGMS = 67
+NUM_PARADIGMS, NUM_PAIRS = 67, 67_000
 _FIELDS: dict[str, Field] = dict.fromkeys(("sentence_good", "sentence_bad", "UID", "field", "linguistics_term"), TEXT)
 _AT_ONCE = 1024
 
@@ -91,7 +91,7 @@ class BlimpResult:
             "num_pairs": overall["num_asked"],
             "num_ties": overall["num_ties"],
             "num_paradigms": len(self.paradigms),
-            "is_whole": len(self.paradigms) == NUM_PARADIGMS,
+            "is_whole": len(self.paradigms) == NUM_PARADIGMS and overall["num_asked"] == NUM_PAIRS,
             "interval": "95%; paradigms: Wilson; means: percentile bootstrap of the pairs within each paradigm",
             "start": self.start,
             "space": self.space,
