@@ -19,6 +19,7 @@ from record import RESULTS, Claim, record
 import stentor
 from stentor.artifacts import write_file
 from stentor.config import Recipe
+from stentor.report.run_log import RunLog
 from stentor.text.sources import read_texts
 
 NAME, LIMIT, TARGET = "stentor-12m", 1.14, 1.10
@@ -69,7 +70,7 @@ def of_kind(entries: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def minutes(entries: list[dict[str, Any]]) -> float:
     """Return the time of all updates."""
-    return sum(entry["seconds"] for entry in of_kind(entries, "train")) / 60
+    return RunLog(tuple(of_kind(entries, "train")), ()).seconds / 60
 
 
 def page(run: list[dict[str, Any]], teachers: dict[str, list[dict[str, Any]]]) -> str:

@@ -165,6 +165,13 @@ def test_seconds_are_those_of_the_updates(made):
     assert RunLog((made.train(1), made.train(2, seconds=1.25), train(3)), ()).seconds == 1.75
 
 
+def test_a_record_of_a_thinned_log_stands_for_the_updates_since_the_one_before(made):
+    assert (
+        RunLog((made.train(1, seconds=2.0), made.train(51, seconds=0.5), made.train(101, seconds=1.0)), ()).seconds
+        == 77
+    )
+
+
 @given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), max_size=1500))
 def test_a_series_is_short_ordered_and_keeps_the_mean(values):
     records = [{"step": step, "x": value} for step, value in enumerate(values)]

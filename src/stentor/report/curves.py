@@ -90,10 +90,11 @@ def draw_quantity(axes: Axes, log: RunLog, quantity: Quantity) -> None:
     if evaluations:
         best = log.best_evaluation
         height = min(best[quantity], _HIGHEST)
-        text = f"best {height:,.2f} at step {best['step']:,}"
+        digits = 3 if quantity == "bits_per_byte" else 2
+        text = f"best {height:,.{digits}f} at step {best['step']:,}"
         axes.plot([best["step"]], [height], "o", markersize=10, markerfacecolor="none", color=INK, label=text)
     if log.train or evaluations:
-        axes.legend(loc="upper right", facecolor=CARD, edgecolor=CARD, framealpha=1, labelcolor=INK)
+        axes.legend(loc="upper right", fontsize="small", facecolor=CARD, edgecolor=CARD, framealpha=0.7, labelcolor=INK)
 
 
 def _draw_updates(axes: Axes, log: RunLog, quantity: Quantity) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,13 @@ class RunLog:
 
     @property
     def seconds(self) -> float:
-        """Time that the updates took, without evaluations and checkpoints."""
-        return math.fsum(record.get("seconds") or 0.0 for record in self.train)
+        """Time that the updates took, without evaluations and checkpoints.
+
+        A record stands for the updates since the one before it: a log may have been thinned out before it is shown.
+        """
+        steps = [0, *(record["step"] for record in self.train)]
+        updates = (step - before for before, step in itertools.pairwise(steps))
+        return math.fsum((record.get("seconds") or 0.0) * num for record, num in zip(self.train, updates, strict=True))
 
     @property
     def utilisation_per_rate(self) -> float | None:

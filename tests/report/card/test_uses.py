@@ -41,3 +41,12 @@ def test_ethics_name_the_text(bare):
     assert "English alone" in ethics(stated(bare, languages=("en",)))
     assert "English alone" not in ethics(stated(bare, languages=("en", "de")))
     assert "No safety training" in ethics(bare)
+
+
+def test_of_many_texts_the_first_are_named(material):
+    data = tuple(DataSource(name=f"text {number}") for number in range(9))
+    said = ethics(dataclasses.replace(material, about=dataclasses.replace(material.about, data=data)))
+    assert "(text 0, text 1, text 2, and 6 more)" in said
+    assert "text 3" not in said
+    said = ethics(dataclasses.replace(material, about=dataclasses.replace(material.about, data=data[:4])))
+    assert "(text 0, text 1, text 2, text 3)" in said

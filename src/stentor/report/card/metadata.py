@@ -99,7 +99,8 @@ def _of_text(name: str, value: Mapping[str, Any]) -> Iterator[_Metric]:
 def _of_task(task: Mapping[str, Any]) -> Iterator[_Metric]:
     kind = task["task"]
     if kind == "blimp":
-        yield "BLiMP", "accuracy", "Accuracy, mean over paradigms", _rounded(task["blimp_accuracy"])
+        name = "BLiMP" if task["is_whole"] else f"{task['num_pairs']:,} pairs of BLiMP"
+        yield name, "accuracy", "Accuracy, mean over paradigms", _rounded(task["blimp_accuracy"])
     elif kind in ("choice", "lambada"):
         name = "LAMBADA" if kind == "lambada" else data_name(task["data"])
         yield name, "accuracy", "Accuracy", _rounded(task["accuracy"])

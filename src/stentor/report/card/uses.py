@@ -8,7 +8,7 @@ from stentor.report.card.licenses import is_share_alike
 from stentor.report.card.markdown import bullets, paragraphs, plain, table
 from stentor.report.card.subject import Material
 
-_ENGLISH = ("en",)
+_ENGLISH, _MOST_NAMES = ("en",), 3
 
 
 def uses(material: Material) -> str:
@@ -73,10 +73,16 @@ def out_of_scope(material: Material) -> str:
     return bullets(lines)
 
 
+def _first_of(names: list[str]) -> list[str]:
+    """Return some names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return names if more <= 1 else [*names[:_MOST_NAMES], f"and {more} more"]
+
+
 def ethics(material: Material) -> str:
     """Return what the model inherits, and what was not done about it."""
-    sources = [source.name for source in material.about.of_role("training")]
-    named = f" ({plain(', '.join(sources))})" if sources else ""
+    sources = [plain(source.name) for source in material.about.of_role("training")]
+    named = f" ({', '.join(_first_of(sources))})" if sources else ""
     languages = material.about.languages
     lines = [
         f"**Its text is its world view.** It repeats what its training text{named} says most, with the views, gaps "
