@@ -1,7 +1,9 @@
 """Drawing: the same bytes for the same drawing, whatever the user's style; a missing library is one sentence."""
 
+import io
 import sys
 
+import numpy as np
 import pytest
 
 from stentor.errors import MissingDependencyError
@@ -52,3 +54,12 @@ def test_both_formats_are_written_whole(tmp_path):
     assert [path.name for path in paths] == ["line.svg", "line.png"]
     assert paths[0].read_bytes() == drawn((3, 2), line, "svg")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["line.png", "line.svg"]
+
+
+def test_a_png_has_a_palette_and_keeps_the_colours_of_its_lines():
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(drawn((3, 2), line, "png")))
+    assert picture.mode == "P"
+    colours_N3 = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    assert np.abs(colours_N3 - (0x1F, 0x77, 0xB4)).sum(axis=1).min() <= 6

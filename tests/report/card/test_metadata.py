@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard
 from stentor.errors import MissingDependencyError, UserError
 from stentor.report.card.about import About, DataSource
 from stentor.report.card.metadata import card_data, data_name, datasets, eval_results, require_valid
+from stentor.report.card.results import Results
 from stentor.report.card.subject import Material
 
 ABOUT = About(name="A model", license="mit", languages=("en",), tags=("mine",), repo="org/m")
@@ -45,6 +46,15 @@ def test_results_are_those_of_the_files(material):
     assert found["LAMBADA", "accuracy", "Accuracy"].metric_value == 0.12
     assert found["arc_easy (lm-eval)", "acc", "acc,none"].metric_value == 0.41
     assert len(found) == 7
+
+
+def test_a_part_of_blimp_is_not_called_blimp(material):
+    (good,) = material.results.of("evaluate")
+    tasks = [{**task, "is_whole": False, "num_pairs": 2010} for task in good.value["tasks"] if task["task"] == "blimp"]
+    part = dataclasses.replace(good, value={**good.value, "tasks": tasks})
+    found = eval_results(dataclasses.replace(material, results=Results((part,))))
+    assert {result.dataset_name for result in found} >= {"2,010 pairs of BLiMP"}
+    assert "BLiMP" not in {result.dataset_name for result in found}
 
 
 def test_the_run_speaks_where_nothing_was_evaluated(material, bare):
