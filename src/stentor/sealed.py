@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def require_sealed(path: Path, data: bytes | NDArray[np.uint8]) -> None:
     """Refuse a file that was altered since its folder was sealed; a folder without a manifest is never refused.
 
+    The manifest is beside the file, or in the folder above, as of `onnx/` in an export or `merged/` in a fine-tuning.
+
     Args:
         path: the file.
         data: all of its bytes, as they were read.
@@ -24,12 +26,24 @@ def require_sealed(path: Path, data: bytes | NDArray[np.uint8]) -> None:
     Raises:
         CorruptArtifactError: its checksum differs, or the manifest itself is damaged.
     """
-    if not (path.parent / MANIFEST_NAME).is_file():
+    folder = _sealed_folder(path.absolute())
+    if folder is None:
         return
     contents = data if isinstance(data, bytes) else data.data
-    size_and_digest = read_manifest(path.parent).files.get(path.name)
+    size_and_digest = read_manifest(folder).files.get(path.absolute().relative_to(folder).as_posix())
     if size_and_digest and size_and_digest[1] != hashlib.sha256(contents).hexdigest():
+        where = "beside it" if folder == path.absolute().parent else f"in {folder}"
         raise CorruptArtifactError(
             f"{path} does not match its checksum",
-            fix=f"make this artifact again; or, if you changed it on purpose, remove {MANIFEST_NAME} beside it",
+            fix=f"make this artifact again; or, if you changed it on purpose, remove {MANIFEST_NAME} {where}",
         )
+
+
+def _sealed_folder(path: Path) -> Path | None:
+    """Return the folder whose manifest tells of a file: its own, or the one above."""
+    if (path.parent / MANIFEST_NAME).is_file():
+        return path.parent
+    above = path.parent.parent / MANIFEST_NAME
+    # Web pages and others have a file of that name too: near a model's folder, not in it, it means nothing here.
+    is_ours = above.is_file() and b'"manifest_sha256"' in above.read_bytes()
+    return above.parent if is_ours else None

@@ -30,6 +30,8 @@ class _Unpickled:
 
 
 PICKLED = pickle.dumps(_Unpickled())
+OUTSIDE = ("../outside.safetensors", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "", ".", "..", "\0", "//host/x")
+"""Names that lead out of a folder, or nowhere."""
 
 
 def damaged_bytes(data: bytes, draw: Random, count: int, *, boundaries: Sequence[int] = ()) -> Iterator[Damaged]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 Content = dict[str, str]
+ONNX_PROBES: list[tuple[list[int], int]] = [([1, 2, 3], 0), ([4], 3)]
+"""Tokens that a graph reads, and where they begin."""
 PROBES = [b"The cat's HAT, 12 o'clock\n", "caf\u00e9 \u4e2d\u6587 \U0001f600".encode(), bytes(range(256)), b"\xff\xc3"]
 
 
@@ -179,6 +181,17 @@ def open_in_transformers(path: Path) -> Content:
     return {"logits": digest(logits)} | _tokenizer_content(tokenizer)
 
 
+def open_onnx(path: Path) -> Content:
+    """Open a graph with onnxruntime, as `generate` does, and let it read a few tokens and one more."""
+    from stentor.runtime.engine import load
+
+    model = load(path, num_threads=1)
+    network = model.network.fresh()
+    logits_KV = np.concatenate([network.extend(ids, start, all_scored=True) for ids, start in ONNX_PROBES])
+    content = {f"config.{name}": repr(value) for name, value in network.config.to_dict().items()}
+    return content | {"logits": json.dumps(logits_KV.tolist())} | _tokenizer_content(model.tokenizer)
+
+
 DOORS: dict[str, Callable[[Path], Content]] = {
     "model": open_model,
     "tokenizer": open_tokenizer,
@@ -190,4 +203,5 @@ DOORS: dict[str, Callable[[Path], Content]] = {
     "log": open_log,
     "text": open_text,
     "transformers": open_in_transformers,
+    "onnx": open_onnx,
 }

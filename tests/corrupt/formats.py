@@ -16,6 +16,7 @@ from random import Random
 
 import rules
 from damage import (
+    OUTSIDE,
     PICKLED,
     Damaged,
     damaged_bytes,
@@ -24,13 +25,14 @@ from damage import (
     damaged_safetensors,
     with_header,
 )
+from onnx_damage import boundaries as onnx_boundaries
+from onnx_damage import damaged_onnx
 from sealing import sealed
 
 from stentor.artifacts import MANIFEST_NAME
 from stentor.model.weight_index import INDEX_NAME
 
 Damages = Callable[[bytes, Random, int], Iterator[Damaged]]
-OUTSIDE = ("../outside.safetensors", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "", ".", "..", "\0", "//host/x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,17 +261,33 @@ _TEXT = [
         (".parquet.zst", "a.parquet.zst", _zst),
     )
 ]  # fmt: skip
+# generation_config.json is for transformers and its like: Stentor writes it, beside a graph too, and never reads it.
+_ONNX = [
+    Format(
+        name=file, folder="onnx-bare", file=file, door="onnx", opens=file, damages=damaged_onnx,
+        boundaries=onnx_boundaries, may_differ=rules.onnx,
+    )
+    for file in ("onnx/model.onnx", "onnx/model_quantized.onnx")
+]  # fmt: skip
+# Of a fine-tuning, only `merged/` is ever opened again. peft reads `adapter/` once, before its folder is sealed.
 _SEALED = [
-    Format(name=f"{folder}: {file}, sealed", folder=folder, file=file, door=door, seal="kept")
-    for folder, file, door in (
-        ("model", "config.json", "model"),
-        ("model", "generation_config.json", "model"),
-        ("model", "model.safetensors", "model"),
-        ("model", "tokenizer.json", "model"),
-        ("model", "tokenizer_config.json", "model"),
-        ("monster-model", "tokenmonster.vocab", "model"),
-        ("shards", "train.bin", "shards"),
-        ("corpus", "train.jsonl.zst", "corpus"),
+    Format(name=f"{folder}: {file}, sealed", folder=folder, file=file, door=door, opens=opens, seal="kept")
+    for folder, file, door, opens in (
+        ("model", "config.json", "model", "."),
+        ("model", "generation_config.json", "model", "."),
+        ("model", "model.safetensors", "model", "."),
+        ("model", "tokenizer.json", "model", "."),
+        ("model", "tokenizer_config.json", "model", "."),
+        ("monster-model", "tokenmonster.vocab", "model", "."),
+        ("onnx", "config.json", "onnx", "onnx"),
+        ("onnx", "tokenizer.json", "onnx", "onnx"),
+        ("onnx", "onnx/model.onnx", "onnx", "."),
+        ("onnx", "onnx/model_quantized.onnx", "onnx", "onnx/model_quantized.onnx"),
+        ("finetune", "merged/config.json", "model", "merged"),
+        ("finetune", "merged/model.safetensors", "model", "merged"),
+        ("finetune", "merged/tokenizer.json", "model", "merged"),
+        ("shards", "train.bin", "shards", "."),
+        ("corpus", "train.jsonl.zst", "corpus", "."),
     )
 ]
 _CHECKPOINT = "run/checkpoints/step-0000003"
@@ -301,6 +319,9 @@ FORMATS = [
     Format(name="vocabulary in YAML", folder=".", file="monster.yaml", door="yaml", opens="monster.yaml", damages=_yaml,
            may_differ=rules.tokenizer),
     *_GGUF,
+    *_ONNX,
+    Format(name="onnx/model.onnx: config.json", folder="onnx-bare", file="config.json", door="onnx", damages=_config,
+           may_differ=rules.config),
     *_SEALED,
     Format(name="manifest.json", folder="model", file=MANIFEST_NAME, door="model", damages=_manifest, seal="kept"),
     Format(name="shards: manifest.json", folder="shards", file=MANIFEST_NAME, door="shards", damages=_manifest,

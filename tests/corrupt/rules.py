@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx as onnx_package
 import pyarrow.parquet
 import zstandard
-from doors import Content, digest
+from doors import ONNX_PROBES, Content, digest
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import load
+from samples import CONFIG
 
 from stentor.model.gguf_header import Header, read_header
 from stentor.model.gguf_names import hugging_face_name
+from stentor.runtime.onnx_network import past_names
 
 Rule = Callable[[bytes, bytes, Content, Content], bool]
 """Given the bytes and the content before and after the damage, whether the content after is right for these bytes."""
@@ -162,3 +167,33 @@ def _parquet_texts(data: bytes) -> list[str]:
 def in_transformers(sound: bytes, damaged: bytes, before: Content, after: Content) -> bool:
     """A whole model; that its logits are finite is checked at the door, that its weights are there in its reader."""
     return sound != damaged
+
+
+ONNX_TOLERANCE = 0.02
+"""Between runtimes, of the largest logit: INT8 may round an activation up here and down there."""
+
+
+def onnx(sound: bytes, damaged: bytes, before: Content, after: Content) -> bool:
+    """The logits that the evaluator of the onnx package computes of these bytes, unless its numbers overflow."""
+    if differing(before, after) != {"logits"}:
+        return False
+    found, expected = np.array(json.loads(after["logits"])), _evaluated(damaged)
+    if not np.isfinite(expected).all():
+        return True
+    return np.allclose(found, expected, rtol=0, atol=ONNX_TOLERANCE * float(np.abs(expected).max()))
+
+
+def _evaluated(data: bytes) -> NDArray[np.float32]:
+    """Return the logits of the door's tokens [K, V]."""
+    graph, logits = ReferenceEvaluator(onnx_package.load_from_string(data)), []
+    nothing = np.zeros((1, CONFIG.num_key_value_heads, 0, CONFIG.head_dim), dtype=np.float32)
+    past: dict[str, Any] = dict.fromkeys(past_names(CONFIG), nothing)
+    for ids, start in ONNX_PROBES:
+        end = start + len(ids)
+        given = {"input_ids": [ids], "attention_mask": np.ones((1, end)), "position_ids": [range(start, end)]}
+        feed = {name: np.array(value, dtype=np.int64) for name, value in given.items()}
+        with np.errstate(all="ignore"):
+            made: list[Any] = list(graph.run(None, feed | past))  # pyright: ignore[reportArgumentType]
+        logits.append(made[0][0])
+        past = dict(zip(past, made[1:], strict=True))
+    return np.concatenate(logits)

@@ -16,11 +16,13 @@ import torch
 import zstandard
 from safetensors.torch import load_file, save_file
 
-from stentor.artifacts import MANIFEST_NAME, staged_directory
+from stentor.artifacts import MANIFEST_NAME, Staging, staged_directory
 from stentor.config import Recipe, TextConfig, TokenizerConfig, TrainConfig
 from stentor.export.gguf_file import write_gguf
+from stentor.export.onnx_graph import build_onnx
+from stentor.export.onnx_quantize import quantize_onnx_int8
 from stentor.model.config import ModelConfig
-from stentor.model.folder import write_model_folder
+from stentor.model.folder import write_model_folder, write_settings
 from stentor.model.names import expected_shapes
 from stentor.model.weight_index import INDEX_NAME
 from stentor.shards.build import build_shards
@@ -136,6 +138,13 @@ def _write_models(root: Path, config: ModelConfig, bpe: Tokenizer, monster: Toke
     unsealed(root / "model", root / "bare")
     unsealed(root / "model", root / "spread")
     _spread(root / "spread")
+    with staged_directory(root / "finetune", kind="finetune") as staging:
+        write_model_folder(Staging(staging.path / "merged"), config, tensors, bpe)
+    with staged_directory(root / "onnx", kind="model") as staging:
+        write_settings(staging, config, bpe)
+        staging.write("onnx/model.onnx", build_onnx(config, arrays).SerializeToString())
+        quantize_onnx_int8(*(staging.path / "onnx" / name for name in ("model.onnx", "model_quantized.onnx")))
+    unsealed(root / "onnx", root / "onnx-bare")
     (root / "gguf").mkdir()
     for dtype in ("q8_0", "float16", "q4_0"):
         write_gguf(root / "gguf" / f"{dtype}.gguf", config, arrays, bpe, dtype=dtype, name="sample")

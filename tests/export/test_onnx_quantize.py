@@ -29,7 +29,7 @@ class Pair:
         quantize_onnx_int8(self.plain, self.quantized)
 
     def network(self, path) -> OnnxNetwork:
-        return OnnxNetwork(onnxruntime.InferenceSession(str(path)), self.config)
+        return OnnxNetwork(onnxruntime.InferenceSession(str(path)), self.config, path)
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3", "untied"])
@@ -125,4 +125,4 @@ def test_a_row_of_zeros_is_no_division_by_zero(models, tmp_path):
     (tmp_path / "m.onnx").write_bytes(build_onnx(folder.config, arrays).SerializeToString())
     quantize_onnx_int8(tmp_path / "m.onnx", tmp_path / "q.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "q.onnx"))
-    assert np.isfinite(OnnxNetwork(session, folder.config).extend([7, 7, 3], 0, all_scored=True)).all()
+    assert np.isfinite(OnnxNetwork(session, folder.config, tmp_path).extend([7, 7, 3], 0, all_scored=True)).all()

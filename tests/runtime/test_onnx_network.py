@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from networks import on_cpu, random_llama, tensors_of
+from onnx import numpy_helper
 
 from stentor.artifacts import staged_directory
 from stentor.errors import MissingDependencyError, UserError
@@ -18,7 +21,7 @@ from stentor.export.onnx_quantize import quantize_onnx_int8
 from stentor.model.folder import write_settings
 from stentor.runtime import onnx_network
 from stentor.runtime.engine import LanguageModel, load
-from stentor.runtime.onnx_network import open_onnx
+from stentor.runtime.onnx_network import OnnxNetwork, open_onnx
 
 PROMPT = "The people who"
 
@@ -141,13 +144,114 @@ def copied(folder, tmp_path):
     return copy
 
 
-def test_a_damaged_graph_is_refused_in_one_sentence(folder, tmp_path):
+def altered(folder, tmp_path, change):
+    """Return a copy whose graph was changed."""
+    copy = copied(folder, tmp_path)
+    model = onnx.load(copy / "onnx" / "model.onnx")
+    change(model.graph)
+    onnx.save(model, copy / "onnx" / "model.onnx")
+    return copy
+
+
+def set_constant(graph, name, value):
+    constant = next(constant for constant in graph.initializer if constant.name == name)
+    array = numpy_helper.to_array(constant).copy()
+    array[:] = value
+    constant.CopyFrom(numpy_helper.from_array(array, name))
+
+
+def test_a_graph_that_onnxruntime_does_not_open_is_refused_in_one_sentence(folder, tmp_path):
+    copy = altered(folder, tmp_path, lambda graph: graph.node.pop())
+    with pytest.raises(UserError, match=r"onnxruntime does not open .*model\.onnx: ") as caught:
+        load(copy)
+    assert str(caught.value).count("\n") == 1
+
+
+def test_a_graph_that_was_cut_is_refused_before_onnxruntime_reads_it(folder, tmp_path, monkeypatch):
+    monkeypatch.delattr(onnx_network.onnxruntime, "InferenceSession")
     copy = copied(folder, tmp_path)
     file = copy / "onnx" / "model.onnx"
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"onnxruntime does not open .*model\.onnx") as caught:
+    with pytest.raises(UserError, match=r"model\.onnx is damaged: a field of its protobuf is longer") as caught:
         load(copy)
     assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model_quantized.onnx", "config.json", "tokenizer.json"])
+def test_a_file_that_was_altered_since_the_export_is_refused(folder, tmp_path, name):
+    shutil.copytree(folder, copy := tmp_path / "sealed")
+    data = bytearray((copy / name).read_bytes())
+    data[-2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(UserError, match=rf"{Path(name).name} (does not match its checksum|is damaged|is not a whole)"):
+        load(copy / name if name.endswith(".onnx") else copy)
+
+
+def test_what_fails_only_when_it_computes_is_refused_as_it_is_opened(folder, tmp_path):
+    def change(graph):
+        graph.input[2].type.tensor_type.shape.dim[0].dim_value = 9
+
+    copy = altered(folder, tmp_path, change)
+    with pytest.raises(UserError, match=r"model\.onnx cannot be computed: .*ONNXRuntimeError") as caught:
+        load(copy)
+    assert str(caught.value).count("\n") == 1
+    assert len(caught.value.message) < 1000
+
+
+def test_predictions_that_are_not_numbers_are_refused(folder, tmp_path):
+    copy = altered(folder, tmp_path, lambda graph: set_constant(graph, "model.norm.weight", 3e38))
+    with pytest.raises(UserError, match=r"model\.onnx cannot be computed: its predictions are not numbers"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(np.nan, "its predictions are not numbers"), (np.inf, "not numbers"), (RuntimeError("one\ntwo"), "one$")],
+)
+def test_what_goes_wrong_later_is_refused_then(network, answer, reason):
+    class Session:
+        def run_with_ort_values(self, names, feed):
+            if isinstance(answer, Exception):
+                raise answer
+            logits, *present = network._session.run_with_ort_values(names, feed)
+            array = logits.numpy()
+            array[0, -1, 5] = answer
+            return [onnx_network._array(array), *present]
+
+    with pytest.raises(UserError) as caught:
+        OnnxNetwork(Session(), network.config, Path("m.onnx")).extend([1, 2], 0)
+    assert re.search(f"^m.onnx cannot be computed: .*{reason}", caught.value.message)
+
+
+@pytest.mark.parametrize("name", ["logits", "present.0.key"])
+def test_what_has_another_shape_than_the_config_says_is_refused(folder, tmp_path, name):
+    def change(graph):
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = ["whole" if found == name else found for found in names]
+        graph.node.append(onnx.helper.make_node("Squeeze", ["whole"], [name]))
+
+    copy = altered(folder, tmp_path, change)
+    with pytest.raises(UserError, match=r"what it makes has another shape than its config\.json says"):
+        load(copy)
+
+
+def test_names_that_are_no_text_print_nothing(folder, tmp_path, capfd):
+    """A graph that onnxruntime's Python cannot decode the complaint about made it print, and try again."""
+    copy = copied(folder, tmp_path)
+    file = copy / "onnx" / "model.onnx"
+    file.write_bytes(file.read_bytes().replace(b"Sigmoid", b"Sigm\xefid"))
+    with pytest.raises(UserError, match=r"onnxruntime does not open .*model\.onnx"):
+        load(copy)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_absurd_number_of_layers_makes_no_names(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace('"num_hidden_layers": 2', f'"num_hidden_layers": {1 << 40}'))
+    with pytest.raises(UserError, match=r"not the graph that its config\.json describes"):
+        load(copy)
 
 
 def test_another_model_s_config_is_refused(folder, tmp_path):

@@ -10,6 +10,7 @@ from sealing import seal_anew
 from stentor.artifacts import read_manifest, verify_directory
 from stentor.errors import CorruptArtifactError, UserError
 from stentor.shards.build import build_shards, open_shards
+from stentor.shards.format import HEADER_BYTES, open_shard
 from stentor.shards.pack import PackedSequences
 from stentor.text.document import Document
 from stentor.tokenizer import Tokenizer
@@ -181,6 +182,31 @@ def test_an_altered_byte_is_refused(copied, offset):
     data[offset] ^= 1
     (copied / "train.bin").write_bytes(bytes(data))
     with pytest.raises(CorruptArtifactError, match=r"train\.bin does not match its checksum"):
+        open_shards(copied)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize(
+    "changes", [{"vocab_size": 65_536}, {"vocab_size": 281}, {"vocab_size": 279}, {"eos_token_id": 5}]
+)
+def test_a_header_that_says_other_than_the_tokenizer_is_refused(copied, split, changes):
+    """A network of the header's size would be trained, or text would be cut elsewhere, without a word."""
+    path = copied / f"{split}.bin"
+    header = dataclasses.replace(open_shard(path).header, **changes)
+    path.write_bytes(header.to_bytes() + path.read_bytes()[HEADER_BYTES:])
+    seal_anew(path)
+    with pytest.raises(CorruptArtifactError, match=rf"{split}\.bin was made with another tokenizer") as caught:
+        open_shards(copied)
+    assert caught.value.fix == "make the shards again: stentor prepare"
+
+
+@pytest.mark.parametrize("vocab_size", [0, -1, 65_537, 1 << 40, 1 << 200])
+def test_an_absurd_vocabulary_is_refused(copied, vocab_size):
+    path = copied / "train.bin"
+    header = dataclasses.replace(open_shard(path).header, vocab_size=vocab_size)
+    path.write_bytes(header.to_bytes() + path.read_bytes()[HEADER_BYTES:])
+    seal_anew(path)
+    with pytest.raises(CorruptArtifactError, match=r"train\.bin cannot be used: its header has counts that cannot be"):
         open_shards(copied)
 
 

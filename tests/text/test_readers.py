@@ -311,6 +311,28 @@ def test_parquet_large_strings_and_invalid_utf8(tmp_path):
     assert [document.text for document in read(path)] == ["big"]
 
 
+@pytest.mark.parametrize("column", ["id", "source"])
+def test_parquet_with_another_column_that_is_no_utf8(tmp_path, column):
+    raw = pyarrow.array([b"fine", b"caf\xe9"], pyarrow.binary())
+    invalid = pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["one", "two"], column: invalid}), path)
+    with pytest.raises(
+        UserError, match=r"a\.parquet is not a valid \.parquet file \('utf-8' codec can't decode"
+    ) as caught:
+        read(path)
+    assert "\n" not in caught.value.message
+    assert caught.value.fix == "fetch the file again"
+
+
+@pytest.mark.parametrize("name", [b"text", b"other"])
+def test_parquet_whose_names_are_no_utf8(tmp_path, name):
+    path = parquet(tmp_path / "a.parquet", text=["one"], other=["two"])
+    path.write_bytes(path.read_bytes().replace(name, name[:-2] + b"\xe9\xff"))
+    with pytest.raises(UserError, match=r"a\.parquet is not a valid \.parquet file \('utf-8' codec can't decode"):
+        read(path)
+
+
 def test_parquet_without_text_names_its_columns(tmp_path):
     path = parquet(tmp_path / "a.parquet", body=["x"], url=["y"])
     with pytest.raises(UserError, match=r"no column 'text' \(columns: body, url\)"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stentor.model.config_file import parse_config
 from stentor.model.locate import CONFIG_NAME
 from stentor.runtime.cores import usable_cores
 from stentor.runtime.network import require_readable
+from stentor.runtime.onnx_file import check_onnx
 from stentor.runtime.scoring import score_windows
 
 try:
@@ -28,6 +30,7 @@ OrtValue = Any
 """An array of onnxruntime's own, which goes from one pass to the next without a copy."""
 _FATAL = 4
 """What onnxruntime says on its own; whatever it raises is told anyway."""
+_FIX = "export or fetch it again"
 
 
 class OnnxNetwork:
@@ -39,12 +42,13 @@ class OnnxNetwork:
     Args:
         session: of a graph with the inputs and outputs that `export.onnx_graph` describes.
         config: its sizes.
+        path: of its file, for messages.
         num_sequences: that it can remember.
     """
 
-    def __init__(self, session: Any, config: ModelConfig, *, num_sequences: int = 1) -> None:
+    def __init__(self, session: Any, config: ModelConfig, path: Path, *, num_sequences: int = 1) -> None:
         self.config = config
-        self._session = session
+        self._session, self._path = session, path
         self._pasts: list[dict[str, OrtValue]] = [_empty_past(config) for _ in range(num_sequences)]
 
     def extend(
@@ -60,10 +64,29 @@ class OnnxNetwork:
         }
         past = _cropped(self._pasts[sequence], start)
         feed = {name: _array(array) for name, array in given.items()}
-        logits, *present = self._session.run_with_ort_values(None, {**feed, **past})
+        logits, *present = self._computed({**feed, **past})
+        self._require_shapes(logits, present, num_tokens=len(token_ids), end=end)
         self._pasts[sequence] = dict(zip(past, present, strict=True))
         logits_KV = logits.numpy()[0]
+        if not logits_KV.max() < np.inf:  # NaN is not, either
+            raise self._refusal("its predictions are not numbers")
         return logits_KV if all_scored else logits_KV[-1:]
+
+    def _computed(self, feed: Mapping[str, OrtValue]) -> list[OrtValue]:
+        try:
+            return self._session.run_with_ort_values(None, feed)
+        except Exception as error:  # its exceptions have no common base but this
+            raise self._refusal(_reason(error)) from None
+
+    def _require_shapes(self, logits: OrtValue, present: Sequence[OrtValue], *, num_tokens: int, end: int) -> None:
+        """Refuse what a graph made if it does not fit: of its own signature onnxruntime does no more than warn."""
+        config = self.config
+        cached = [1, config.num_key_value_heads, end, config.head_dim]
+        if logits.shape() != [1, num_tokens, config.vocab_size] or any(value.shape() != cached for value in present):
+            raise self._refusal(f"what it makes has another shape than its {CONFIG_NAME} says")
+
+    def _refusal(self, reason: str) -> UserError:
+        return UserError(f"{self._path} cannot be computed: {reason}", fix=_FIX)
 
     def extend_each(
         self, token_ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int]
@@ -79,7 +102,7 @@ class OnnxNetwork:
 
     def fresh(self, num_sequences: int = 1) -> OnnxNetwork:
         """Return a network of the same weights that has read nothing; see `CachedNetwork`."""
-        return OnnxNetwork(self._session, self.config, num_sequences=num_sequences)
+        return OnnxNetwork(self._session, self.config, self._path, num_sequences=num_sequences)
 
     def window_nats(self, inputs_BT: NDArray[np.integer], targets_BT: NDArray[np.integer]) -> NDArray[np.floating]:
         """Return -ln p of targets; see `measure.Scorer`."""
@@ -115,9 +138,12 @@ def open_onnx(path: Path, *, num_threads: int | None = None) -> OnnxNetwork:
         num_threads: that compute; None takes all cores that this process may use.
 
     Raises:
-        UserError: onnxruntime does not open it, or it is no graph of a language model with keys and values.
+        UserError: it is damaged, onnxruntime does not open it, or it is no graph of a language model with keys and
+            values.
+        CorruptArtifactError: it was altered since its folder was sealed.
     """
     config = parse_config(onnx_folder(path) / CONFIG_NAME)
+    check_onnx(path, config)
     onnxruntime.set_default_logger_severity(_FATAL)
     options = onnxruntime.SessionOptions()
     # Left to itself onnxruntime counts the machine's cores, not those of the container it is in.
@@ -127,20 +153,31 @@ def open_onnx(path: Path, *, num_threads: int | None = None) -> OnnxNetwork:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _FATAL
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Where it fails, a fallback would try the same once more, and print what it does.
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except Exception as error:  # its exceptions have no common base but this
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"onnxruntime does not open {path}: {reason}", fix="export or fetch it again") from None
+        raise UserError(f"onnxruntime does not open {path}: {_reason(error)}", fix=_FIX) from None
     _require_signature(session, config, path)
-    return OnnxNetwork(session, config)
+    network = OnnxNetwork(session, config, path)
+    network.fresh().extend([0], 0)  # many a damage shows only when it computes
+    return network
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what onnxruntime says."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{first:.300}"
 
 
 def _require_signature(session: Any, config: ModelConfig, path: Path) -> None:
     """Refuse a graph that does not take and give what we give and take."""
-    past = past_names(config)
+    found = [[value.name for value in values] for values in (session.get_inputs(), session.get_outputs())]
+    # The names of an absurd number of layers would fill the memory.
+    past = past_names(replace(config, num_hidden_layers=min(config.num_hidden_layers, len(found[0]))))
     inputs = ["input_ids", "attention_mask", "position_ids", *past]
     outputs = ["logits", *(name.replace("past_key_values", "present") for name in past)]
-    found = [[value.name for value in values] for values in (session.get_inputs(), session.get_outputs())]
     if found != [inputs, outputs]:
         wrong = sorted({*inputs, *outputs} ^ {*found[0], *found[1]}) or ["their order"]
         raise UserError(
