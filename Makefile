@@ -8,8 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TRANSFORMERS := 4.57.6 5.23.0
-CONSUMERS := $(foreach version,$(TRANSFORMERS),.venv-transformers-$(version)/ready)
+CONSUMERS := $(patsubst tests/consumers/%.txt,.venv-%/ready,$(wildcard tests/consumers/*.txt))
 PYTEST_WORKERS ?= 2
 
 .PHONY: demo setup test test-all consumers browser compatibility lint format docs bench results clean
@@ -30,10 +29,11 @@ test: setup
 test-all: setup consumers browser
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m ""
 
-# Stock transformers in environments of their own, without Stentor: they are made before the tests block the network.
+# Stock transformers and onnxruntime in environments of their own, without Stentor: they are made before the tests block
+# the network.
 consumers: $(CONSUMERS)
 
-.venv-transformers-%/ready: tests/consumers/transformers-%.txt
+$(CONSUMERS): .venv-%/ready: tests/consumers/%.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
@@ -51,7 +51,7 @@ tests/browser/node_modules/ready: tests/browser/package-lock.json
 	touch $@
 
 # Open every kind of file of ours in every consumer, and write docs/compatibility.md from what they said.
-compatibility: setup consumers
+compatibility: setup consumers browser
 	$(BIN)/python benchmarks/compatibility.py -n $(PYTEST_WORKERS) tests
 
 lint: setup
@@ -75,5 +75,5 @@ results: setup
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf site $(VENV) .venv-transformers-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf site $(VENV) .venv-* .pytest_cache .ruff_cache .hypothesis
 	rm -rf examples/browser/node_modules examples/browser/vendor tests/browser/node_modules

@@ -19,7 +19,7 @@ once, after the last assertion:
     )
 
 The tests may run in parts: with STENTOR_COMPATIBILITY=FOLDER their entries are kept there and taken from there.
-A test that fails or is skipped (no such environment: `make consumers`) stops the program, and nothing is written.
+A test that fails or is skipped (no environment: `make consumers browser`) stops the program, and nothing is written.
 `--render` writes the page again from benchmarks/results/compatibility.json, `--check` fails if it is stale.
 """
 

@@ -1,10 +1,11 @@
 // Opens the example in headless Chromium, does what is asked, and prints what it saw as one JSON object.
-// Arguments: Chromium and the page's address. On stdin: {asked: texts to write, strings: to turn into ids, picture: path}.
+// Arguments: Chromium and the page's address. On stdin: {asked: texts to write, strings: to turn into ids, window: ids to
+// read, picture: path}.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [executablePath, address] = process.argv.slice(2);
-const { asked, strings, picture } = JSON.parse(readFileSync(0));
+const { asked, strings, window, picture } = JSON.parse(readFileSync(0));
 const { origin } = new URL(address);
 const browser = await chromium.launch({
   executablePath,
@@ -57,6 +58,22 @@ seen.ids = await page.evaluate(async (texts) => {
   const tokenizer = await AutoTokenizer.from_pretrained("model");
   return texts.map((text) => tokenizer.encode(text));
 }, strings);
+// Logits after each token of a window, row after row, of the file that transformers.js opens for each dtype.
+seen.logits = await page.evaluate(async (ids) => {
+  const { AutoModelForCausalLM, Tensor, env } = await import("./vendor/transformers.js");
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "./", useBrowserCache: false });
+  Object.assign(env, { useWasmCache: false });
+  Object.assign(env.backends.onnx.wasm, { wasmPaths: new URL("./vendor/", location.href).href, numThreads: 1 });
+  const int64 = (values) => new Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+  const found = {};
+  for (const dtype of ids.length ? ["fp32", "q8"] : []) {
+    const model = await AutoModelForCausalLM.from_pretrained("model", { dtype, device: "wasm" });
+    const { logits } = await model({ input_ids: int64(ids), attention_mask: int64(ids.map(() => 1)) });
+    found[dtype] = Array.from(logits.data);
+    await model.dispose();
+  }
+  return found;
+}, window);
 
 // What a keyboard reaches, in its order, and what of it a screen reader could not name.
 seen.focusable = await page.evaluate(() => [...document.querySelectorAll("textarea, input, select, button, [tabindex]")]

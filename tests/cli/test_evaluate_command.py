@@ -24,6 +24,8 @@ def test_json_holds_the_evaluation_and_the_baselines(cli, world):
         **evaluate(world.run, texts).to_dict(),
         **baselines(texts, tokenizer).to_dict(),
         "model": str(resolve_model(world.run)),
+        "text": str(world.text),
+        "dtype": "float32",
         "vocab_size": 320,
     }
     assert {"loss_nats", "perplexity", "bits_per_byte", "num_tokens", "num_bytes"} <= value.keys()
@@ -130,8 +132,19 @@ def test_the_numbers_are_those_of_torch(cli, world):
 
 def test_rounded_weights_are_measured_on_request(cli, world):
     exact, rounded = (
-        cli("evaluate", world.run, world.text, "--no-baselines", "--dtype", dtype, "--json").value["bits_per_byte"]
+        cli("evaluate", world.run, world.text, "--no-baselines", "--dtype", dtype, "--json").value
         for dtype in ("float32", "int8")
     )
-    assert rounded != exact
-    assert rounded == pytest.approx(exact, rel=0.02)
+    assert rounded["bits_per_byte"] != exact["bits_per_byte"]
+    assert rounded["bits_per_byte"] == pytest.approx(exact["bits_per_byte"], rel=0.02)
+    assert (exact["dtype"], rounded["dtype"]) == ("float32", "int8")
+
+
+@pytest.mark.parametrize("text", ["./a.txt", "folder/../*.txt", "a.txt"])
+def test_answers_that_are_collected_can_be_told_apart(cli, world, tmp_path, monkeypatch, text):
+    """The text is named as it was given; the model by the checkpoint that was read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    write_file(tmp_path / "a.txt", "A cat saw the moon.")
+    value = cli("evaluate", world.run, text, "--no-baselines", "--json").value
+    assert (value["text"], value["model"]) == (text, str(resolve_model(world.run)))

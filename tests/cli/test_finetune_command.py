@@ -82,8 +82,12 @@ def test_mistakes_are_one_sentence_and_leave_nothing(cli, world, tmp_path, optio
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_peft_the_extra_is_named(cli, world, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "peft", None)
+@pytest.mark.parametrize("package", ["torch", "transformers", "peft"])
+def test_without_its_packages_the_extra_is_named(cli, world, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     for name in ("stentor.finetune.run", "stentor.finetune.adapter"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    cli("finetune", world.run, world.text, tmp_path / "out", *QUICK).fails(4, "'peft'", "stentor[finetune]")
+    cli("finetune", world.run, world.text, tmp_path / "out", *QUICK).fails(
+        4, f"fine-tuning needs the package {package!r}", "stentor[finetune]"
+    )
+    assert list(tmp_path.iterdir()) == []

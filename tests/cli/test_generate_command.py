@@ -218,7 +218,12 @@ def test_options_of_the_engine_reach_it(cli, world, dtype, cache_dtype):
 
 def test_defaults_of_the_command_are_those_of_load(cli, world, monkeypatch):
     seen, signature = {}, inspect.signature(stentor.load)
-    monkeypatch.setattr("stentor.runtime.engine.load", lambda model, **options: seen.update(options) or 1 / 0)
+
+    def opened(model, *, on_compiling, **options):
+        seen.update(options)
+        return 1 / 0
+
+    monkeypatch.setattr("stentor.runtime.open.open_network", opened)
     cli("generate", PROMPT, "--model", world.run)
     assert seen == {name: signature.parameters[name].default for name in seen}
     assert len(seen) == len(signature.parameters) - 1

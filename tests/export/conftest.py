@@ -96,14 +96,16 @@ def monster_models(tiny_tokenmonster, tmp_path_factory) -> dict[str, Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class StockTransformers:
-    """An environment with a transformers of its own.
+class Consumer:
+    """An environment with a package that opens our files, and without Stentor.
 
     Attributes:
-        version: of transformers.
+        package: that opens them.
+        version: of the package.
         python: runs it.
     """
 
+    package: str
     version: str
     python: Path
 
@@ -131,25 +133,36 @@ class StockTransformers:
         )
         assert result.returncode == 0, result.stderr
         answer = json.loads(result.stdout)
-        assert (answer.pop("transformers"), answer.pop("has_stentor")) == (self.version, with_stentor)
+        assert (answer.pop(self.package), answer.pop("has_stentor")) == (self.version, with_stentor)
         return answer
 
     def command(self, program: str, *arguments: str) -> str:
         """Return the command as a user types it in a checkout."""
-        return f".venv-transformers-{self.version}/bin/python tests/export/{' '.join([program, *arguments])}"
+        return f".venv-{self.package}-{self.version}/bin/python tests/export/{' '.join([program, *arguments])}"
 
 
-@pytest.fixture(params=["4.57.6", "5.23.0"])
-def consumer(request) -> StockTransformers:
-    """Return an environment with that transformers and no Stentor."""
-    assert (ROOT / "tests" / "consumers" / f"transformers-{request.param}.txt").is_file()
-    python = ROOT / f".venv-transformers-{request.param}" / "bin" / "python"
+def made_consumer(package: str, version: str) -> Consumer:
+    """Return the environment of a package; skip, with the reason, where it was not made."""
+    assert (ROOT / "tests" / "consumers" / f"{package}-{version}.txt").is_file()
+    python = ROOT / f".venv-{package}-{version}" / "bin" / "python"
     if not python.exists():
-        message = f"no environment with transformers {request.param}: make it with `make consumers`"
+        message = f"no environment with {package} {version}: make it with `make consumers`"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return StockTransformers(request.param, python)
+    return Consumer(package, version, python)
+
+
+@pytest.fixture(params=["4.57.6", "5.23.0"])
+def consumer(request) -> Consumer:
+    """Return an environment with that transformers and no Stentor."""
+    return made_consumer("transformers", request.param)
+
+
+@pytest.fixture
+def onnxruntime_alone() -> Consumer:
+    """Return an environment with onnxruntime and no Stentor."""
+    return made_consumer("onnxruntime", "1.32.0")
 
 
 PROMPT, NUM_GENERATED = "Rivers carry rain", 24

@@ -16,12 +16,14 @@ from onnx import numpy_helper
 
 from stentor.artifacts import staged_directory
 from stentor.errors import MissingDependencyError, UserError
+from stentor.evaluate.text import evaluate
 from stentor.export.onnx_graph import build_onnx
 from stentor.export.onnx_quantize import quantize_onnx_int8
 from stentor.model.folder import write_settings
 from stentor.runtime import onnx_network
 from stentor.runtime.engine import LanguageModel, load
 from stentor.runtime.onnx_network import OnnxNetwork, open_onnx
+from stentor.runtime.open import exact_dtype
 
 PROMPT = "The people who"
 
@@ -291,6 +293,21 @@ def test_other_devices_are_refused(folder):
     with pytest.raises(UserError, match="computes on the CPU here, not on cuda"):
         load(folder, device="cuda")
     assert load(folder, device="auto", num_threads=1).network.config
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bfloat16"])
+def test_a_dtype_is_refused_since_the_file_has_one(folder, dtype):
+    with pytest.raises(UserError, match=rf"computes in the dtype that it was exported with.*\({dtype}\)") as caught:
+        load(folder, dtype=dtype)
+    assert "model_quantized.onnx" in caught.value.fix
+    with pytest.raises(UserError, match="there is no dtype"):
+        load(folder, dtype="int2")
+
+
+def test_who_wants_exact_numbers_names_no_dtype_of_a_graph(folder, tmp_path):
+    assert exact_dtype(folder) is exact_dtype(folder / "onnx" / "model.onnx") is None
+    assert exact_dtype("stentor-12m") == exact_dtype(tmp_path) == "float32"
+    assert evaluate(folder, ["The people who"]).num_tokens == evaluate(load(folder), ["The people who"]).num_tokens
 
 
 def test_without_onnxruntime_the_extra_is_named(folder):

@@ -79,6 +79,7 @@ def _compare_models(
     from stentor.evaluate.models import measure_model, unequal_terms
     from stentor.evaluate.starting import Start
     from stentor.evaluate.tasks import Settings, parse_task
+    from stentor.runtime.open import exact_dtype
     from stentor.text.sources import open_source, read_texts
 
     parsed, settings = [parse_task(one) for one in tasks], Settings(Start(policy[0]), policy[1])
@@ -86,7 +87,7 @@ def _compare_models(
         open_source(text)  # a wrong name is refused before the work
     measured = []
     for name in models:
-        loaded = load_model(name, dtype="float32", **engine)
+        loaded = load_model(name, dtype=exact_dtype(name), cache_dtype="float32", **engine)
         with meter(name) as shown:
 
             def show(done: int, whole: int, shown: Any = shown) -> None:

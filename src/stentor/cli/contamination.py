@@ -19,7 +19,7 @@ def contamination(
     model: Annotated[
         str | None, typer.Option(help="Also measure this model on the documents with overlap and on those without.")
     ] = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -31,12 +31,15 @@ def contamination(
     """
     from stentor.evaluate import contamination as stage
     from stentor.evaluate.overlap import NORMALISATION, NUM_WORDS
+    from stentor.runtime.open import exact_dtype
     from stentor.text.sources import open_source, read_texts
 
     training_texts = read_texts(training)
     documents = [(document.id, document.text) for document in open_source(text)]
-    engine = {"dtype": dtype, "cache_dtype": cache_dtype, "num_threads": threads, "device": device}
-    language_model = None if model is None else load_model(model, **engine)
+    language_model = None
+    if model is not None:
+        dtype = dtype or exact_dtype(model)
+        language_model = load_model(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     with meter("looking") as shown:
         found = stage.contamination(
             documents,

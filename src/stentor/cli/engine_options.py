@@ -20,7 +20,7 @@ _TYPES = (
     f"Weights on a CPU: {', '.join(DTYPES)}; all but float32 are rounded, and faster. "
     f"On a GPU: {', '.join(GPU_DTYPES)}."
 )
-DtypeOption = Annotated[str, typer.Option(help=_TYPES)]
+DtypeOption = Annotated[str | None, typer.Option("--dtype", help=_TYPES, show_default="float32")]
 FastDtypeOption = Annotated[
     str | None, typer.Option("--dtype", help=_TYPES, show_default="int8; on a GPU bfloat16, if it has that")
 ]
@@ -32,13 +32,19 @@ DeviceOption = Annotated[
 
 
 def load_model(model: str, **engine: Any) -> LanguageModel:
-    """Open a model as `engine.load` does, and say why it takes long where it does."""
-    from stentor.runtime.engine import load
+    """Open a model as `engine.load` does, and say why it takes long where the CPU's own engine is what takes it.
+
+    Args:
+        model: its name.
+        **engine: each of the options of `engine.load`.
+    """
+    from stentor.runtime.engine import LanguageModel
+    from stentor.runtime.open import open_network
 
     timer = threading.Timer(PATIENCE_SECONDS, talk, (STILL_LOADING,))
     timer.daemon = True
-    timer.start()
     try:
-        return load(model, **engine)
+        opened = open_network(model, on_compiling=timer.start, **engine)
     finally:
         timer.cancel()
+    return LanguageModel(opened.network, opened.tokenizer, origin=opened.origin)

@@ -50,7 +50,7 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also say what gzip, xz and a unigram model need for the same text.")
     ] = True,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -62,6 +62,7 @@ def evaluate(
     """
     from stentor.evaluate.starting import Start
     from stentor.evaluate.tasks import Settings, parse_task
+    from stentor.runtime.open import exact_dtype
 
     if text is None and not task:
         raise UsageError("there is nothing to evaluate on", fix="name a text, or a task: --task blimp=FOLDER")
@@ -69,15 +70,21 @@ def evaluate(
         if part not in PARTS:
             raise UsageError(f"--by has no {part!r}", fix=nearest_name(part, PARTS))
     tasks, settings = [parse_task(one) for one in task or ()], Settings(Start(start), space)
+    dtype = dtype or exact_dtype(model)
     language_model = load_model(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
-    value: dict[str, Any] = {"model": str(language_model.origin), "vocab_size": language_model.tokenizer.vocab_size}
+    value: dict[str, Any] = {"model": str(language_model.origin), "text": text, "dtype": _named(dtype, model)}
+    value["vocab_size"] = language_model.tokenizer.vocab_size
     sections = [table({"model": language_model.origin})]
     if text is not None:
         sections += _on_text(language_model, text, by or (), stride, baselines, value)
     if tasks:
-        value["dtype"] = dtype if not model.startswith("transformers:") else "as its file"
         sections += _on_tasks(language_model, tasks, settings, value)
     answer("\n".join(sections), value, as_json=json_output)
+
+
+def _named(dtype: str | None, model: str) -> str:
+    """Return the dtype that a model computes in, as JSON holds it."""
+    return dtype if dtype and not model.startswith("transformers:") else "as its file"
 
 
 def _on_text(

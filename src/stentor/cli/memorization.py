@@ -19,7 +19,7 @@ def memorization(
     samples: Annotated[int, typer.Option(help="Documents to try.")] = 200,
     prompt_tokens: Annotated[int, typer.Option(help="Tokens of each that the model is given.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the draw of documents and places.")] = 0,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     cache_dtype: CacheDtypeOption = "float32",
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -30,9 +30,11 @@ def memorization(
     Example: stentor memorization runs/tiny data/tiny/corpus/train.jsonl.zst
     """
     from stentor.evaluate import memorization as stage
+    from stentor.runtime.open import exact_dtype
     from stentor.text.sources import open_source
 
     documents = ((document.id, document.text) for document in open_source(training))
+    dtype = dtype or exact_dtype(model)
     language_model = load_model(model, dtype=dtype, cache_dtype=cache_dtype, num_threads=threads, device=device)
     with meter("trying") as shown:
         found = stage.memorization(
@@ -43,7 +45,12 @@ def memorization(
             seed=seed,
             on_progress=lambda done, whole: show_share(shown, done, whole),
         )
-    value = {"model": str(language_model.origin), "training": training, "dtype": dtype, **found.to_dict()}
+    value = {
+        "model": str(language_model.origin),
+        "training": training,
+        "dtype": dtype or "as its file",
+        **found.to_dict(),
+    }
     shares = ", ".join(f"{count}: {share:.1%}" for count, share in value["share_at_least"].items())
     ninth = value["quantiles"]["0.9"]
     rows: dict[str, object] = {

@@ -16,6 +16,7 @@ from typing import Any
 from stentor.errors import StentorError, UserError, missing_extra, nearest_name
 from stentor.evaluate.starting import Start, TextQuestion, score_texts
 from stentor.runtime.engine import LanguageModel, load
+from stentor.runtime.open import exact_dtype
 from stentor.runtime.options import Question, score_options
 
 try:
@@ -42,7 +43,7 @@ class StentorLM(LM):
 
     def __init__(self, model: LanguageModel | str | Path, *, start: str = "eos") -> None:
         super().__init__()
-        self.model = model if isinstance(model, LanguageModel) else load(model, dtype="float32")
+        self.model = model if isinstance(model, LanguageModel) else load(model, dtype=exact_dtype(model))
         self.start = Start(start)
 
     @property

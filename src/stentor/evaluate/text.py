@@ -12,6 +12,7 @@ import numpy as np
 from stentor.errors import UserError
 from stentor.model.measure import Evaluation, Progress, measure
 from stentor.runtime.engine import LanguageModel, load
+from stentor.runtime.open import exact_dtype
 from stentor.tokenizer.base import Losses, Tokenizer
 
 _DOCUMENTS_AT_ONCE = 256
@@ -23,7 +24,8 @@ def evaluate(
     """Measure a model on raw documents, in order and uncleaned; the definition stands in `stentor.model.measure`.
 
     Args:
-        model: a loaded model, measured as it computes; or the path or Hub id of one, measured in float32.
+        model: a loaded model, measured as it computes; or the path or Hub id of one, measured in float32,
+            or in the dtype of its file where that is an ONNX graph.
         texts: the documents.
         on_progress: called with (tokens scored, tokens in all).
 
@@ -31,7 +33,7 @@ def evaluate(
         UserError: the model has no tokenizer, or there is no text.
     """
     if not isinstance(model, LanguageModel):
-        model = load(model, dtype="float32", device="auto")
+        model = load(model, dtype=exact_dtype(model), device="auto")
     encoded = encode_some(model.tokenizer, texts)
     return measure(
         model.network,

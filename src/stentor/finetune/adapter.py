@@ -25,8 +25,9 @@ try:
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils import logging as transformers_logging
-except ImportError:
-    raise missing_extra("peft", "finetune", needed_for="fine-tuning") from None
+except ImportError as error:
+    package = (error.name or "peft").partition(".")[0]
+    raise missing_extra(package, "finetune", needed_for="fine-tuning") from None
 
 if TYPE_CHECKING:
     from torch import Tensor

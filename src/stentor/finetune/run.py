@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+from stentor.errors import MissingDependencyError, UserError, missing_extra, nearest_name
+
+try:
+    import torch
+except ImportError:
+    # Before the other stages, which would name the extra that they want themselves.
+    raise missing_extra("torch", "finetune", needed_for="fine-tuning") from None
 
 from stentor.artifacts import Staging, refuse_existing, staged_directory
 from stentor.config import TextConfig
-from stentor.errors import MissingDependencyError, UserError, nearest_name
 from stentor.evaluate.text import EncodedDocuments, encode_documents
 from stentor.export.huggingface import prove, write_folder
 from stentor.export.parity import compare_logits, require_within

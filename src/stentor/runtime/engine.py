@@ -51,7 +51,7 @@ def load(
             file.
         dtype: of the weights on a CPU, one of `dtypes.DTYPES`; int8 rounds each row of a matrix to 255 steps. Of all
             that a GPU computes, one of `dtypes.GPU_DTYPES`. None is int8 on a CPU, and on a GPU bfloat16, or what it
-            has instead.
+            has instead. With an ONNX export it is None.
         cache_dtype: of keys and values on a CPU, one of `dtypes.CACHE_DTYPES`.
         num_threads: of a pass there; None takes as many as are fastest, which some passes find out (in onnxruntime:
             all cores that the process may use).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,10 +36,24 @@ class Opened(NamedTuple):
     origin: Path
 
 
+def exact_dtype(path_or_id: str | Path) -> str | None:
+    """Return the dtype to ask for where weights are not to be rounded; None where the file decides, as in a graph."""
+    return "float32" if find_onnx(path_or_id) is None else None
+
+
 def open_network(
-    path_or_id: str | Path, *, dtype: str | None, cache_dtype: str, num_threads: int | None, device: str
+    path_or_id: str | Path,
+    *,
+    dtype: str | None,
+    cache_dtype: str,
+    num_threads: int | None,
+    device: str,
+    on_compiling: Callable[[], None] | None = None,
 ) -> Opened:
-    """Read a model and make it ready to compute; arguments and errors as in `engine.load`."""
+    """Read a model and make it ready to compute; arguments and errors as in `engine.load`.
+
+    `on_compiling` is called before the CPU's own engine is made ready, which on its first use here takes long.
+    """
     for name, value, known in (
         ("dtype", dtype or DEFAULT_DTYPE, dict.fromkeys((*DTYPES, *GPU_DTYPES))),
         ("cache_dtype", cache_dtype, CACHE_DTYPES),
@@ -51,11 +66,13 @@ def open_network(
     if str(path_or_id).startswith(TRANSFORMERS):
         return _in_transformers(str(path_or_id).removeprefix(TRANSFORMERS), device)
     if onnx := find_onnx(path_or_id):
-        return _in_onnxruntime(onnx, num_threads=num_threads, device=device)
+        return _in_onnxruntime(onnx, dtype=dtype, num_threads=num_threads, device=device)
     chosen = _device_for(dtype, device)
     read = read_weights(path_or_id)
     tokenizer = read.require_tokenizer()
     if chosen is None:
+        if on_compiling:
+            on_compiling()
         network = _on_cpu(read, dtype=dtype or DEFAULT_DTYPE, cache_dtype=cache_dtype, num_threads=num_threads)
     else:
         network = _in_torch(read, chosen, dtype)
@@ -124,11 +141,17 @@ def _in_transformers(path_or_id: str, device: str) -> Opened:
     return Opened(network, tokenizer, Path(path_or_id))
 
 
-def _in_onnxruntime(path: Path, *, num_threads: int | None, device: str) -> Opened:
+def _in_onnxruntime(path: Path, *, dtype: str | None, num_threads: int | None, device: str) -> Opened:
     from stentor.runtime.onnx_network import onnx_folder, open_onnx
 
     if device not in ("cpu", "auto"):
         raise UserError(f"an ONNX model computes on the CPU here, not on {device}", fix="leave --device out")
+    if dtype is not None:
+        raise UserError(
+            f"{path} computes in the dtype that it was exported with, not in one that is asked for ({dtype})",
+            fix="leave --dtype out, and name the file: an export has model.onnx in float32 and model_quantized.onnx in "
+            "INT8",
+        )
     network, folder = open_onnx(path, num_threads=num_threads), onnx_folder(path)
     tokenizer = required_tokenizer(Tokenizer.load(folder) if Tokenizer.is_in(folder) else None, folder)
     require_matching(tokenizer, network.config, origin=str(path))
