@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from stentor.tokenizer.probes import mixed_strings
 from .conftest import HERE, NUM_GENERATED, PROMPT
 
 DTYPES = ("float32", "float16", "q8_0", "q5_0", "q4_0")
+K_QUANTS = ("q6_k", "q5_k_m", "q4_k_m")
+"""Their rows are multiples of 256."""
 READER = "open_gguf_in_transformers.py"
 LLAMA_CPP = metadata.version("xllamacpp")
 
@@ -35,8 +38,13 @@ def llama_cpp_text(file: Path) -> str:
     return answer["text"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["llama", "stentor-12m"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *itertools.product(("llama", "stentor-12m"), (*DTYPES, "q5_1", "q4_1")),
+        *itertools.product(("stentor-12m",), ("int8", *K_QUANTS)),
+    ],
+)
 def test_llama_cpp_and_our_engine_open_the_same_file(
     models, shipped, tmp_path, greedy_text, record_opened, name, dtype
 ):
