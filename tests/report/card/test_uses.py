@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from markdown_it import MarkdownIt
 
 from stentor.report.card.about import About, DataSource
 from stentor.report.card.uses import ethics, out_of_scope, uses
@@ -41,3 +42,25 @@ def test_ethics_name_the_text(bare):
     assert "English alone" in ethics(stated(bare, languages=("en",)))
     assert "English alone" not in ethics(stated(bare, languages=("en", "de")))
     assert "No safety training" in ethics(bare)
+
+
+def test_names_of_texts_in_the_ethics_are_no_markup(bare):
+    source = DataSource(name="<b>x</b> [y](z)\n\n# w", license="mit")
+    rendered = MarkdownIt().render(ethics(stated(bare, data=(source,))))
+    assert "(&lt;b&gt;x&lt;/b&gt; [y](z) # w)" in rendered
+    assert "<h1>" not in rendered
+
+
+@pytest.mark.parametrize("role", ["tokenizer", "evaluation"])
+def test_texts_that_were_not_trained_on_bind_nobody(bare, role):
+    about = (DataSource(name="W", license="gfdl", role=role),)
+    assert "share-alike duties" not in out_of_scope(stated(bare, data=about))
+    assert "(W)" not in ethics(stated(bare, data=about))
+
+
+def test_numbers_of_the_uses_are_the_models(bare):
+    config = dataclasses.replace(bare.subject.config, max_position_embeddings=2048, num_hidden_layers=12)
+    text = uses(dataclasses.replace(bare, subject=dataclasses.replace(bare.subject, config=config)))
+    assert "a context of 2,048 tokens, and coherence ends earlier" in text
+    assert "| Teaching | high | 12 layers of 32: small enough to follow by hand |" in text
+    assert "320 tokens, with golden strings to check against" in text

@@ -177,7 +177,8 @@ def comparison(material: Material) -> str:
             "Bits per byte compare models of any tokenizer on the same text; losses and perplexities do not.",
             "The models were trained on other texts, and other amounts: what is easy for one may be foreign to "
             "another, and one that has seen the text, or text like it, has an advantage that no table shows.",
-            "All were measured by the same program on the same bytes, in float32, each in windows of its own context.",
+            "All were measured by the same program on the same bytes, each in windows of its own context; in float32, "
+            "but for those that transformers or onnxruntime opened: in the numbers of their files.",
         ]
     )
     return paragraphs(*parts, "What this comparison does not say:", caveats)
