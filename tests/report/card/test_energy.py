@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stentor.artifacts import write_file
 from stentor.report.card.about import Power
@@ -73,3 +75,30 @@ def test_carbon_that_codecarbon_did_not_know_is_not_known(tmp_path):
     energy = energy_of(None, read_results(tmp_path), Power())
     assert energy is not None
     assert (energy.kwh, energy.kg_co2e) == (0.5, None)
+
+
+@pytest.mark.parametrize("emissions", ["nan", "inf", "-1", "unknown"])
+def test_carbon_that_is_no_number_is_not_known(tmp_path, emissions):
+    write_file(tmp_path / "emissions.csv", f"duration,energy_consumed,emissions\n3600,0.5,0.1\n3600,0.5,{emissions}\n")
+    energy = energy_of(None, read_results(tmp_path), Power())
+    assert energy is not None
+    assert (energy.kwh, energy.kg_co2e) == (1.0, None)
+
+
+@given(rows=st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e3), st.floats(0, 1e3)), min_size=1, max_size=6))
+def test_a_measurement_is_the_sum_of_its_rows(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("emissions")
+    lines = [",".join(map(repr, row)) for row in rows]
+    write_file(folder / "emissions.csv", "\n".join(["duration,energy_consumed,emissions", *lines]))
+    energy = energy_of(None, read_results(folder), Power())
+    assert energy is not None
+    seconds, kwh, kg = (sum(column) for column in zip(*rows, strict=True))
+    assert (energy.hours * 3600, energy.kwh, energy.kg_co2e) == pytest.approx((seconds, kwh, kg))
+
+
+@pytest.mark.parametrize("num_processes", [None, 0, -2, "4", True])
+def test_processes_that_are_no_number_count_as_one(made, num_processes):
+    run = made.run("r", [3.0, 2.0], device_name="Tesla T4", num_processes=num_processes)
+    energy = energy_of(run, Results(), Power())
+    assert energy is not None
+    assert energy.how.startswith("An estimate, not a measurement: 1 x 70 W")

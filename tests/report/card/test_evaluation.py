@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stentor.errors import UserError
 from stentor.report.card.evaluation import bits_interval, comparison, evaluation, seen_before
-from stentor.report.card.results import read_results
+from stentor.report.card.results import Found, Results, read_results
 
 PART = st.fixed_dictionaries(
     {"loss_nats": st.floats(0.1, 9), "num_tokens": st.integers(1, 500), "num_bytes": st.integers(1, 2000)}
@@ -105,3 +106,76 @@ def test_a_task_that_no_command_printed(material, put, broken):
     results = read_results(put(evaluate={"model": "m", "tasks": [broken]}))
     with pytest.raises(UserError, match=r"evaluate\.json is not what"):
         evaluation(dataclasses.replace(material, results=results))
+
+
+def test_a_comparison_says_in_which_numbers(material):
+    text = comparison(material)
+    assert "in float32, but for those that transformers or onnxruntime opened: in the numbers of their files." in text
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("transformers:org/other-14m", "org/other-14m"),
+        ("org/m", "org/m"),
+        ("/home/me/runs/tiny/", "tiny"),
+        ("./runs/tiny", "tiny"),
+        ("stentor-12m", "stentor-12m"),
+        ("a|b", "a\\|b"),
+    ],
+)
+def test_models_are_called_by_id_or_by_the_last_of_their_path(material, put, model, shown):
+    value = dict(material.results.of("compare")[0].value)
+    value["models"] = [{**value["models"][0], "model": model}]
+    text = comparison(dataclasses.replace(material, results=read_results(put(compare=value))))
+    assert f"| {shown} | 32,928 |" in text
+    assert "/home/me" not in text
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bits=st.floats(0.01, 9), loss=st.floats(0.01, 20), num_bytes=st.integers(1, 10**12))
+def test_numbers_are_rounded_and_never_moved(bare, bits, loss, num_bytes):
+    value = {"model": "m", "bits_per_byte": bits, "loss_nats": loss, "perplexity": np.exp(loss), "num_bytes": num_bytes}
+    found = Found("evaluate", "x", Path("evaluate-x.json"), value)
+    text = evaluation(dataclasses.replace(bare, results=Results((found,))))
+    cells = [cell.strip(" *") for cell in text.splitlines()[2].split("|")[2:6]]
+    read = [float(cell.replace(",", "")) for cell in cells]
+    assert read[:2] == pytest.approx([bits, loss], abs=5.1e-5)
+    assert read[2] == pytest.approx(np.exp(loss), abs=5.1e-3)
+    assert read[3] == num_bytes
+
+
+@pytest.mark.parametrize("text", [None, "", 5])
+def test_a_text_without_a_name_is_held_out_text(material, put, text):
+    value = {**material.results.of("evaluate")[0].value, "text": text}
+    shown = evaluation(dataclasses.replace(material, results=read_results(put(evaluate=value))))
+    assert f"| {'5' if text == 5 else 'held-out text'} | **1.2500** |" in shown
+
+
+def test_texts_and_documents_of_no_bytes(material, put):
+    """An empty document has the nats of its end and no bytes: alone it has no rate, beside others it counts."""
+    documents = [
+        {"loss_nats": 2.0, "num_tokens": 1, "num_bytes": 0},
+        {"loss_nats": 2.0, "num_tokens": 9, "num_bytes": 9},
+    ]
+    interval = bits_interval(documents)
+    assert interval is not None
+    assert all(np.isfinite(interval))
+    value = {**material.results.of("evaluate")[0].value, "documents": documents[:1] * 2}
+    with pytest.raises(UserError, match=r"evaluate\.json is not what"):
+        evaluation(dataclasses.replace(material, results=read_results(put(evaluate=value))))
+
+
+def test_a_contamination_without_a_model_has_no_losses(material, put):
+    value = {k: v for k, v in material.results.of("contamination")[0].value.items() if k != "losses"}
+    text = seen_before(dataclasses.replace(material, results=read_results(put(contamination=value))))
+    assert "documents, 407,221,380 bytes" in text
+    assert "Bits per byte of" not in text
+
+
+def test_a_task_of_lm_eval_without_an_error_has_a_dash(material, put):
+    task = dict(material.results.of("evaluate")[0].value["tasks"][3])
+    task["tasks"] = {"a|b": {"alias": "a", "acc,none": 0.5, "acc_stderr,none": "N/A", "n": 3}}
+    results = read_results(put(evaluate={"model": "m", "tasks": [task]}))
+    text = evaluation(dataclasses.replace(material, results=results))
+    assert "| a\\|b | acc,none | 0.5000 | - |" in text

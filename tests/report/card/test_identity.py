@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
 from stentor.report.card.about import About
 from stentor.report.card.identity import GOLDEN, architecture, known_limits, summary, tokenizer
+from stentor.report.card.results import Results, read_results
 
 
 def test_parameters_with_and_without_embeddings(bare):
@@ -66,3 +73,57 @@ def test_limits_name_what_was_seen(bare):
     about = About(limits=("It likes cats.",))
     assert known_limits(dataclasses.replace(bare, about=about)).endswith("- It likes cats.")
     assert "**Context**: 32 tokens" in known_limits(bare)
+
+
+def test_a_makers_limits_are_no_markup(bare):
+    about = About(limits=("<script>x</script>", "# no *heading*", "two\n\nlines"))
+    rendered = MarkdownIt().render(known_limits(dataclasses.replace(bare, about=about)))
+    own = rendered.count("<li>") - MarkdownIt().render(known_limits(bare)).count("<li>")
+    assert own == 3
+    assert "<li>&lt;script&gt;x&lt;/script&gt;</li>" in rendered
+    assert "<li># no *heading*</li>" in rendered
+    assert "<li>two lines</li>" in rendered
+
+
+@pytest.mark.parametrize("summary_of_maker", ["# Best model", "- small", "1. first", "> quoted", "---"])
+def test_a_summary_is_a_paragraph(bare, summary_of_maker):
+    text = summary(dataclasses.replace(bare, about=About(summary=summary_of_maker)))
+    assert MarkdownIt().render(text).startswith(f"<p>{html.escape(summary_of_maker)}</p>\n")
+
+
+def test_a_recipe_speaks_where_its_maker_does_not(material):
+    run = material.subject.run
+    settings = {**run.settings, "description": "Made *at home*."}
+    subject = dataclasses.replace(material.subject, run=dataclasses.replace(run, settings=settings))
+    assert summary(dataclasses.replace(material, subject=subject)).startswith("Made \\*at home\\*.\n")
+    about = About(summary="Mine.")
+    assert summary(dataclasses.replace(material, subject=subject, about=about)).startswith("Mine.\n")
+
+
+def test_who_made_it_and_where_to_write(bare):
+    about = About(author="A. | B.", publisher="P", contact="me_too@example.org", languages=("en", "pt-BR"))
+    text = summary(dataclasses.replace(bare, about=about))
+    assert "| By | A. \\| B., P |" in text
+    assert "| Contact | me\\_too@example.org |" in text
+    assert "| Languages | en, pt-BR |" in text
+
+
+def test_the_best_evaluation_of_the_run_stands_for_one_of_the_model(material):
+    alone = dataclasses.replace(material, results=Results())
+    best = material.subject.run.best["bits_per_byte"]
+    assert f"| Bits per byte | {best:.4f} on the held-out text of the training |" in summary(alone)
+
+
+def test_texts_are_called_by_their_files(material, put):
+    value = dict(material.results.of("evaluate")[0].value)
+    folder = put(evaluate={**value, "text": "/home/me/edu-val.jsonl.zst"}, evaluate_wiki={**value, "text": "/x/y.txt"})
+    text = summary(dataclasses.replace(material, results=read_results(folder)))
+    assert "| Bits per byte | 1.2500 on wiki, 1.2500 on edu-val |" in text
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 64).map(lambda rows: 320 + rows))
+def test_padding_is_what_the_tokenizer_does_not_use(bare, num_rows):
+    config = dataclasses.replace(bare.subject.config, vocab_size=num_rows)
+    text = architecture(dataclasses.replace(bare, subject=dataclasses.replace(bare.subject, config=config)))
+    assert f"| Rows of the embedding | {num_rows:,}, {num_rows - 320} of them padding |" in text

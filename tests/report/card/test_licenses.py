@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from stentor.report.card.about import DataSource
 from stentor.report.card.licenses import KNOWN, is_share_alike, license_notes
@@ -57,3 +60,26 @@ def test_other_limits_are_named():
 def test_the_hub_knows_the_usual_ones():
     assert {"apache-2.0", "mit", "cc-by-sa-4.0", "other"} <= KNOWN
     assert all(name == name.lower() for name in KNOWN)
+
+
+NAME = "W*i*k [i](x) <b>\n\n## pedia"
+
+
+@pytest.mark.parametrize("license_id", ["cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", ""])
+def test_names_are_no_markup(license_id):
+    (note,) = license_notes([DataSource(name=NAME, license=license_id)], "mit")
+    rendered = MarkdownIt().render(note)
+    assert "W*i*k [i](x) &lt;b&gt; ## pedia" in rendered
+    assert (rendered.count("<p>"), rendered.count("<em>"), rendered.count("<h2>")) == (1, 0, 0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["mit", "gfdl", "cc-by-sa-3.0"]), st.integers(0, 999)), min_size=1, max_size=6)
+)
+def test_the_share_is_that_of_the_counted_bytes(counted):
+    sources = [DataSource(name=f"n{place}", license=name, num_bytes=size) for place, (name, size) in enumerate(counted)]
+    part, whole = (sum(size for name, size in counted if is_share_alike(name) or all_of) for all_of in (False, True))
+    notes = license_notes(sources, "mit")
+    assert bool(notes) is any(is_share_alike(name) for name, _ in counted)
+    if notes:
+        assert (f"({part / whole:.1%} of the counted bytes)" if part else "**Share-alike text**: ") in notes[0]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import EvalResult, ModelCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.report.card.about import About, DataSource
 from stentor.report.card.metadata import card_data, data_name, datasets, eval_results, require_valid
-from stentor.report.card.results import Results
+from stentor.report.card.results import Found, Results, read_results
 from stentor.report.card.subject import Material
+from stentor.report.card.write import render_card
 
 ABOUT = About(name="A model", license="mit", languages=("en",), tags=("mine",), repo="org/m")
 
@@ -46,6 +51,14 @@ def test_results_are_those_of_the_files(material):
     assert found["LAMBADA", "accuracy", "Accuracy"].metric_value == 0.12
     assert found["arc_easy (lm-eval)", "acc", "acc,none"].metric_value == 0.41
     assert len(found) == 7
+
+
+def test_windows_that_overlap_are_named(material):
+    (good,) = material.results.of("evaluate")
+    strided = dataclasses.replace(good, name="strided", value={**good.value, "stride": 512})
+    found = eval_results(dataclasses.replace(material, results=Results((good, strided))))
+    names = {result.dataset_name for result in found if result.metric_type == "bits_per_byte"}
+    assert names == {"held-out text", "strided, windows 512 tokens apart"}
 
 
 def test_a_part_of_blimp_is_not_called_blimp(material):
@@ -129,3 +142,87 @@ def test_without_huggingface_hub_its_extra_is_named(bare, monkeypatch):
     with pytest.raises(MissingDependencyError, match="huggingface_hub") as raised:
         card_data(bare)
     assert raised.value.fix == "pip install 'stentor[report]'"
+
+
+@pytest.mark.parametrize(
+    ("source", "ids"),
+    [
+        ("hf:org/a=0.7,hf:org/b:c:train=0.3", ["org/a", "org/b"]),
+        ("hf:org/a::validation", ["org/a"]),
+        ("texts/hf:org/a.txt", []),
+        ("a.txt=1, hf:org/edu-2.0=2, hf:org/edu-2.0:x=1", ["org/edu-2.0"]),
+        ("builtin:docs", []),
+    ],
+)
+def test_every_dataset_of_a_mix_is_named_once(material, source, ids):
+    run = material.subject.run
+    subject = dataclasses.replace(
+        material.subject, run=dataclasses.replace(run, settings={**run.settings, "text.source": source})
+    )
+    assert datasets(dataclasses.replace(material, subject=subject)) == ids
+    assert read_back(dataclasses.replace(material, subject=subject)).datasets == (ids or None)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("texts/*.txt", "texts"),
+        ("texts/edu-*.jsonl.zst", "edu-*"),
+        (r"C:\Users\me\held-out.txt", "held-out"),
+        ("/home/me/a.txt=0.5,/home/me/b.jsonl=0.5", "a + b"),
+        ("hf:org/edu:sample:train", "edu:sample:train"),
+        ("/home/me/a,b.txt", "a,b"),
+        ("a.txt=1", "a"),
+        ("*.txt", "*.txt"),
+        (".", "."),
+        ("\u65e5\u672c.txt", "\u65e5\u672c"),
+    ],
+)
+def test_names_of_other_sources(source, name):
+    assert data_name(source) == name
+
+
+@given(st.text(max_size=30))
+def test_a_source_always_has_a_name(source):
+    assert data_name(source) or not source
+
+
+def evaluated(bare: Material, put: Any, **texts: float) -> Material:
+    values = {
+        f"evaluate-{name}": {"model": "m", "loss_nats": 1.0, "perplexity": 2.7183, "bits_per_byte": bits}
+        for name, bits in texts.items()
+    }
+    return dataclasses.replace(bare, results=read_results(put(**values)))
+
+
+def test_texts_whose_names_are_alike_stay_apart(bare, put):
+    """The Hub joins results whose datasets have one identifier, under the first one's name."""
+    many = evaluated(bare, put, **{"\u65e5\u672c": 1.0, "\u4e2d\u56fd": 2.0, "a b": 3.0, "A-B": 4.0, "a-b-2": 5.0})
+    made = eval_results(many)
+    assert len({result.dataset_type for result in made}) == 5
+    bits = {r.dataset_name: r.metric_value for r in read_back(many).eval_results if r.metric_type == "bits_per_byte"}
+    assert bits == {"\u65e5\u672c": 1.0, "\u4e2d\u56fd": 2.0, "a b": 3.0, "A-B": 4.0, "a-b-2": 5.0}
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bits=st.floats(1e-3, 30), name=st.text("abc:#&*!|>'\"%@`{}[]-? ", min_size=1, max_size=12))
+def test_the_yaml_holds_any_name_and_number(bare, bits, name):
+    value = {"model": "m", "loss_nats": bits, "perplexity": bits, "bits_per_byte": bits}
+    found = Found("evaluate", name, Path("evaluate.json"), value)
+    about = About(name=name.strip() or "x", license="mit", tags=(name,))
+    data = read_back(dataclasses.replace(bare, about=about, results=Results((found,))))
+    assert {result.dataset_name for result in data.eval_results} == {name}
+    assert [result.metric_value for result in data.eval_results] == [float(f"{bits:.6g}")] * 3
+    assert data.tags[-1] == name
+    assert data.model_name == about.name
+
+
+def test_the_whole_card_is_read_back_by_huggingface_hub(material, tmp_path):
+    """As a user of the Hub's package reads it: a file, whose text has no metadata in it any more."""
+    text, _ = render_card(with_about(material, ABOUT))
+    write_file(path := tmp_path / "README.md", text)
+    card = ModelCard.load(path)
+    assert card.data.to_dict() == card_data(with_about(material, ABOUT)).to_dict()
+    assert card.text.lstrip().startswith("# A model\n")
+    assert "model-index" not in card.text.partition("\n")[0]
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()

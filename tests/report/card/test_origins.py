@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import tomllib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from stentor.artifacts import write_file
 from stentor.report.card.about import About, DataSource
+from stentor.report.card.markdown import code
 from stentor.report.card.origins import data, recipe_text, training
 from stentor.report.runs import open_run
 
@@ -101,3 +109,96 @@ def test_the_recipe_shows_no_folders(run_folder, tmp_path):
     assert 'source = "edu-*.jsonl.zst"' in text
     assert 'teachers = ["t0", "runs/t1"]' in text
     assert "/home/me" not in text
+
+
+def with_run(material, *, settings=(), **start):
+    """Return a material whose run has other settings, or said other things of itself."""
+    run = material.subject.run
+    log = dataclasses.replace(run.log, starts=({**run.start, **start},))
+    run = dataclasses.replace(run, settings={**run.settings, **dict(settings)}, log=log)
+    return dataclasses.replace(material, subject=dataclasses.replace(material.subject, run=run))
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("/home/me/a.txt=0.5, /home/me/b/*.txt=0.5", "a.txt=0.5, *.txt=0.5"),
+        ("texts/a.txt=0.5,hf:org/edu:x:train=0.5", "texts/a.txt=0.5,hf:org/edu:x:train=0.5"),
+        ("file:/home/me/held-out.jsonl", "file:held-out.jsonl"),
+        ("~/texts/a.txt", "a.txt"),
+        ("~nobody-here/a.txt", "a.txt"),
+        (r"C:\Users\me\a.txt", "a.txt"),
+        ("/home/j\u00f6rg/\u65e5\u672c.txt", "\u65e5\u672c.txt"),
+        ('/home/me/"quoted".txt', '"quoted".txt'),
+        ("~12M tokens", "~12M tokens"),
+        ("builtin:docs", "builtin:docs"),
+    ],
+)
+def test_no_form_of_a_source_shows_folders(material, run_folder, tmp_path, source, shown):
+    folder = shutil.copytree(run_folder, tmp_path / "r")
+    recipe = (folder / "recipe.toml").read_text()
+    written = recipe.replace('"builtin:docs"', json.dumps(source, ensure_ascii=False))
+    write_file(folder / "recipe.toml", written.replace('description = ""', 'description = "/really/, a ~test"'))
+    text = recipe_text(open_run("r", folder))
+    assert tomllib.loads(text)["text"]["source"] == shown
+    assert tomllib.loads(text)["description"] == "/really/, a ~test"
+    assert f"| Read from | {code(shown)} |" in data(with_run(material, settings={"text.source": source}))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(
+        st.text("abcDEF .-_\u00e9", min_size=1).filter(lambda part: part.strip(" .")), min_size=1, max_size=4
+    )
+)
+def test_folders_are_nobodys_business(material, parts):
+    source = "/".join(["/home/secretly", *parts])
+    assert "secretly" not in data(
+        with_run(material, settings={"text.source": source, "text.validation": f"file:{source}"})
+    )
+
+
+@pytest.mark.parametrize("wrong", [None, "text", [], {}])
+@pytest.mark.parametrize("name", ["num_steps", "num_epochs", "num_processes", "num_threads", "precision", "torch"])
+def test_a_log_that_says_nothing_useful_of_itself(material, name, wrong):
+    """What a later version, or a hand, wrote in the place of a number is left out: the card is about the rest."""
+    text = data(with_run(material, **{name: wrong})) + training(with_run(material, **{name: wrong}))
+    assert "| Updates | 1,000 of 1,000 |" in text
+    assert ("Passes over the text" in text) is (name != "num_epochs")
+
+
+@pytest.mark.parametrize("name", ["text.min_characters", "text.max_bytes", "train.global_batch_tokens"])
+def test_settings_that_are_no_numbers_are_left_out(material, name):
+    text = data(with_run(material, settings={name: "many"})) + training(with_run(material, settings={name: "many"}))
+    assert "many" not in text.partition("### Recipe")[0]
+
+
+def test_a_cpu_has_threads_and_a_run_can_be_gone_on_with(material):
+    text = training(with_run(material, device_name="cpu", num_threads=4, num_teacher_parameters=48_000_000))
+    assert "| Devices | CPU, 4 threads |" in text
+    assert "| Taught by | models of 48,000,000 parameters in all |" in text
+    run = material.subject.run
+    twice = dataclasses.replace(run.log, starts=run.log.starts * 2)
+    subject = dataclasses.replace(material.subject, run=dataclasses.replace(run, log=twice))
+    assert "| Begun or gone on with | 2 times |" in training(dataclasses.replace(material, subject=subject))
+
+
+def test_addresses_and_names_of_texts_are_no_markup(material):
+    source = DataSource(name="A [b](c) | d", license="m|t", url="https://e.org/(a) b|c", note="*n*")
+    text = data(dataclasses.replace(material, about=About(data=(source,))))
+    rendered = MarkdownIt().enable("table").render(text)
+    assert '<a href="https://e.org/%28a%29%20b%7Cc">A [b](c) | d</a>' in rendered
+    assert "<td>m|t</td>" in rendered
+    assert "*n*" in rendered
+
+
+@pytest.mark.parametrize(
+    ("validation", "said"),
+    [
+        ("take:9", "the first 9 documents"),
+        ("hash:0.05", "a share of 0.05 of all documents, chosen by their hash"),
+        ("file:/home/me/v.jsonl", "a source of its own"),
+    ],
+)
+def test_what_was_held_out(material, validation, said):
+    assert f"| Held out | {said} |" in data(with_run(material, settings={"text.validation": validation}))

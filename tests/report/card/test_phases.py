@@ -52,3 +52,29 @@ def test_every_update_is_in_one_phase(losses, best):
 def test_too_few_updates_or_no_fall(made):
     assert phases(RunLog(tuple(made.train(step) for step in range(1, 8)), ())) == []
     assert phases(RunLog(tuple(made.train(step, 2.0) for step in range(1, 80)), ())) == []
+
+
+@given(st.integers(12, 400), st.floats(0.5, 5.0), st.floats(0.01, 0.5))
+def test_borders_are_where_the_fall_has_made_its_shares(num_updates, height, rate):
+    losses = [2 + height * math.exp(-rate * step) for step in range(num_updates)]
+    records = tuple({"step": i + 1, "tokens_seen": i + 1, "loss_nats": loss} for i, loss in enumerate(losses))
+    found = phases(RunLog(records, ()))
+    fall = found[0].loss_nats[0] - min(phase.loss_nats[1] for phase in found)
+    for phase, share in zip(found, (FAST, MOST), strict=False):
+        assert found[0].loss_nats[0] - phase.loss_nats[1] >= share * fall - 1e-9
+    assert sum(phase.last_step - phase.first_step + 1 for phase in found) == num_updates
+
+
+@pytest.mark.parametrize("name", ["lr", "grad_norm"])
+@pytest.mark.parametrize("value", [None, "much", []])
+def test_what_a_log_does_not_say_is_left_out(log, name, value):
+    records = tuple({**record, name: value} for record in log.train)
+    assert all(getattr(phase, name) is None for phase in phases(RunLog(records, log.evaluations)))
+
+
+def test_an_evaluation_before_the_first_logged_update(made):
+    """A run that logs rarely may be evaluated before it has logged anything."""
+    records = tuple(made.train(step, 3 + 5 * math.exp(-step / 50)) for step in range(100, 1100, 10))
+    found = phases(RunLog(records, (made.evaluation(50, 1.0),)))
+    assert (found[0].first_step, found[-1].last_step) == (100, 1090)
+    assert found[-1].name == "after the best"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import html
+import json
 import os
 import re
+import shlex
 import shutil
 
 import pytest
+from markdown_it import MarkdownIt
 
 from stentor.artifacts import write_file
 from stentor.report.card.about import About
@@ -101,3 +105,43 @@ def test_a_gguf_file_alone(tmp_path):
     subject = open_subject(folder, run_dir=None)
     assert subject.origin == folder / "model.gguf"
     assert [file.name for file in subject.named(".gguf")] == ["model.gguf"]
+
+
+NAMES = ["my model", "it's", 'an "odd" one', "a`b", "$HOME;x", "a|b", "\u65e5\u672c"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_folder_can_be_copied_as_it_stands(bare, name):
+    folder = bare.subject.folder.parent / name
+    subject = dataclasses.replace(bare.subject, folder=folder, origin=folder)
+    text = running(with_files(dataclasses.replace(bare, subject=subject), f"onnx/{name}.onnx"))
+    in_transformers, in_onnxruntime = map(ast.parse, blocks(text, "python"))
+    assert name in [node.value for node in ast.walk(in_transformers) if isinstance(node, ast.Constant)]
+    assert f"onnx/{name}.onnx" in [node.value for node in ast.walk(in_onnxruntime) if isinstance(node, ast.Constant)]
+    (in_browser,) = blocks(text, "js")
+    assert json.loads(re.findall(r'generation", (".*"), \{ dtype', in_browser)[0]) == name
+    (in_shell,) = blocks(text, "sh")
+    assert shlex.split(in_shell.splitlines()[1])[4] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_within_a_line_can_be_copied_too(bare, name):
+    folder = bare.subject.folder.parent / name
+    subject = dataclasses.replace(bare.subject, folder=folder, origin=folder)
+    rendered = MarkdownIt().render(running(dataclasses.replace(bare, subject=subject)))
+    to_gguf, to_onnx = (html.unescape(found) for found in re.findall(r"<code>(stentor export .*?)</code>", rendered))
+    assert shlex.split(to_gguf) == ["stentor", "export", name, "model.gguf", "--to", "gguf", "--dtype", "q8_0"]
+    assert shlex.split(to_onnx) == ["stentor", "export", name, f"{name}-onnx", "--to", "onnx"]
+
+
+def test_a_gguf_file_with_a_space_in_its_name(bare):
+    (command,) = [line for line in blocks(running(with_files(bare, "my model.gguf")), "sh") if "llama-cli" in line]
+    assert shlex.split(command)[:3] == ["llama-cli", "-m", "my model.gguf"]
+
+
+@pytest.mark.parametrize(
+    "proof", [{}, [], 3, {"consumer": None, "num_strings": 1}, {"consumer": "x", "num_strings": "y"}]
+)
+def test_a_proof_in_other_words_is_left_out(bare, monkeypatch, proof):
+    monkeypatch.setattr(type(bare.subject), "export", property(lambda self: {"proof": proof, "path": "x"}))
+    assert "Before this folder was kept" not in running(bare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from stentor.artifacts import write_file
 from stentor.errors import MissingDependencyError, UserError
 from stentor.report.card.metadata import eval_results
+from stentor.report.card.results import COMMANDS, Results
 from stentor.report.card.write import SECTIONS, render_card, write_card
 
 ABOUT = """
@@ -133,3 +137,51 @@ def test_without_matplotlib_its_extra_is_named(folder, run_folder, monkeypatch):
     with pytest.raises(MissingDependencyError, match="matplotlib"):
         write_card(folder, run_dir=run_folder)
     assert not (folder / "README.md").exists()
+
+
+SECTION_OF = {
+    "compare": "Comparison",
+    "generate": "Samples",
+    "quantization": "Smaller forms",
+    "bench": "Speed",
+}
+
+
+@pytest.mark.usefixtures("few_resamples")
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kinds=st.sets(st.sampled_from(sorted(COMMANDS))))
+def test_whatever_was_measured_is_there_and_nothing_else(material, kinds):
+    """Any of the files may be missing: its section is left out, or says which command fills it."""
+    results = Results(tuple(found for found in material.results.found if found.kind in kinds))
+    alone = dataclasses.replace(material.subject, run=None)
+    text, left_out = render_card(dataclasses.replace(material, results=results, subject=alone))
+    assert set(left_out) == {title for kind, title in SECTION_OF.items() if kind not in kinds}
+    assert titles(text) == [title for title, _ in SECTIONS if title not in left_out]
+    assert set(results.missing) == set(COMMANDS) - kinds
+    for kind in ("evaluate", "contamination", "memorization"):
+        assert (f"> {kind}.json` in the folder of results fills this." in text) is (kind not in kinds)
+    sources = re.findall(r"^\| `([a-z]+)\.json` \| the results \|", text, re.MULTILINE)
+    assert set(sources) == kinds
+
+
+def test_results_of_a_named_folder_go_before_those_beside(folder, put, tmp_path):
+    write_file(folder / "results" / "evaluate.json", '{"model": "m"}')
+    assert set(write_card(folder).material.results.missing) == set(COMMANDS) - {"evaluate"}
+    written = write_card(folder, results_dir=put(), replace=True)
+    assert set(written.material.results.missing) == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ('license = "Apache"', "license 'Apache' is none that the Hugging Face Hub knows"),
+        ("nmae = 1", "there is no key nmae"),
+        ("year = '2026'", "year is '2026', not a whole number"),
+    ],
+)
+def test_a_makers_mistake_leaves_nothing_behind(folder, run_folder, about, sentence):
+    write_file(folder / "card.toml", about)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        write_card(folder, run_dir=run_folder)
+    assert not (folder / "README.md").exists()
+    assert not (folder / "report").exists()

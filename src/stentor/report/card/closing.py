@@ -9,7 +9,7 @@ from typing import Any
 from stentor.artifacts import sha256_of_file
 from stentor.report.card.about import Power
 from stentor.report.card.energy import Energy, energy_of
-from stentor.report.card.markdown import facts, fenced, paragraphs, plain, table, time_shown
+from stentor.report.card.markdown import amount_shown, code, facts, fenced, link, paragraphs, plain, table, time_shown
 from stentor.report.card.subject import Material
 from stentor.report.runs import RECIPE_NAME
 from stentor.train.log import LOG_NAME
@@ -46,6 +46,14 @@ _BY_SETTING = {
         "Touvron et al. 2023; the class of the network",
     ),
 }
+_TEX = {
+    **{letter: f"\\{letter}" for letter in "%#&_$"},
+    "{": "\\textbraceleft{}",
+    "}": "\\textbraceright{}",
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
 _DISTILLATION = ("Distillation", "https://arxiv.org/abs/1503.02531", "Hinton et al. 2015; learning from teachers")
 
 
@@ -70,11 +78,11 @@ def _impact_rows(energy: Energy, power: Power, start: Mapping[str, Any]) -> Iter
     yield "Hardware", plain(str(start.get("device_name", "")))
     yield "Processes", str(start.get("num_processes", ""))
     yield "Time", time_shown(energy.hours * 3600)
-    yield f"Energy{estimated}", f"{energy.kwh:.3g} kWh"
+    yield f"Energy{estimated}", f"{amount_shown(energy.kwh)} kWh"
     if energy.kg_co2e is None:
         yield f"CO2 equivalent{estimated}", "not known: `kg_co2e_per_kwh` of the grid was not given"
     else:
-        yield f"CO2 equivalent{estimated}", f"{energy.kg_co2e:.3g} kg"
+        yield f"CO2 equivalent{estimated}", f"{amount_shown(energy.kg_co2e)} kg"
         if estimated:
             yield "Carbon of the grid", f"{power.kg_co2e_per_kwh:g} kg/kWh ({plain(power.source)})"
     yield "Region", plain(power.region)
@@ -87,8 +95,8 @@ def related(material: Material) -> str:
     settings = run.settings if run else {"model.carrier": material.subject.config.carrier}
     used = [work for (key, value), work in _BY_SETTING.items() if settings.get(key) == value]
     taught = [_DISTILLATION] if run and run.start.get("num_teacher_parameters") else []
-    own = [(plain(work.title), work.url, plain(work.relevance)) for work in material.about.related]
-    rows = [[f"[{title}]({url})", why] for title, url, why in (*own, *used, *taught, *_WORKS)]
+    own = [(work.title, work.url, work.relevance) for work in material.about.related]
+    rows = [[link(title, url), plain(why)] for title, url, why in (*own, *used, *taught, *_WORKS)]
     return table(("work", "why"), rows, numbers=())
 
 
@@ -106,12 +114,15 @@ def citation(material: Material) -> str:
         ("howpublished", f"\\url{{{where}}}" if where else ""),
         ("note", f"{config.num_parameters / 1e6:.1f}M parameter {config.carrier} base model, made with Stentor"),
     ]
-    lines = [f"  {name:<12} = {{{_bibtex(value)}}}," for name, value in entries if value]
+    lines = [
+        f"  {name:<12} = {{{value if name == 'howpublished' else _bibtex(value)}}}," for name, value in entries if value
+    ]
     return fenced("\n".join([f"@misc{{{key},", *lines, "}"]), "bibtex")
 
 
 def _bibtex(text: str) -> str:
-    return text if text.startswith("\\url") else re.sub(r"([{}%#&_$\\])", r"\\\1", text)
+    """Return a text as TeX reads it; BibTeX counts braces even where TeX would take them for letters."""
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def checksums(material: Material) -> str:
@@ -122,7 +133,7 @@ def checksums(material: Material) -> str:
 
 def provenance(material: Material) -> str:
     """Return the files that the numbers are from."""
-    rows = [[f"`{name}`", what, f"`{digest}`"] for name, what, digest in _sources(material)]
+    rows = [[code(name), what, f"`{digest}`"] for name, what, digest in _sources(material)]
     words = (
         f"Written by `stentor card` of Stentor {__version__}. Every number above is from one of these files or from "
         "the model's own, or is computed from them; what no file says is said to be not measured, or left out."

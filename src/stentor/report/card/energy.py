@@ -109,9 +109,10 @@ def _measured(rows: tuple[Mapping[str, str], ...]) -> Energy:
 
 def _float(text: str | None) -> float | None:
     try:
-        return float(text or "")
+        number = float(text or "")
     except ValueError:
         return None
+    return number if 0 <= number < math.inf else None
 
 
 def _number(value: object, *, default: int) -> int:

@@ -20,8 +20,9 @@ _STARTS = {
 }
 _DEFINITION = (
     "Bits per byte: -log2 p of the whole text over its UTF-8 bytes, comparable between all models. Documents in order "
-    "with an EOS after each; windows of the context that do not overlap; each token is scored once, the EOS too. "
-    "Perplexity and loss are per token: comparable between models of this very tokenizer alone."
+    "with an EOS after each; windows of the context, which do not overlap unless the table says so; each token is "
+    "scored once, the EOS too. Perplexity and loss are per token: comparable between models of this very tokenizer "
+    "alone."
 )
 Value = Mapping[str, Any]
 
@@ -177,7 +178,8 @@ def comparison(material: Material) -> str:
             "Bits per byte compare models of any tokenizer on the same text; losses and perplexities do not.",
             "The models were trained on other texts, and other amounts: what is easy for one may be foreign to "
             "another, and one that has seen the text, or text like it, has an advantage that no table shows.",
-            "All were measured by the same program on the same bytes, in float32, each in windows of its own context.",
+            "All were measured by the same program on the same bytes, each in windows of its own context; in float32, "
+            "but for those that transformers or onnxruntime opened: in the numbers of their files.",
         ]
     )
     return paragraphs(*parts, "What this comparison does not say:", caveats)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from stentor.report.card.markdown import bullets, code, facts, paragraphs, plain, table
+from stentor.report.card.markdown import bullets, code, facts, link, paragraphs, plain, table
 from stentor.report.card.metadata import text_name
 from stentor.report.card.subject import Material
 from stentor.tokenizer.bpe import BpeTokenizer
@@ -68,8 +68,7 @@ def _license(material: Material) -> str:
     about = material.about
     if not about.license:
         return "not stated"
-    name = plain(about.license_name or about.license)
-    return f"[{name}]({about.license_link})" if about.license_link else name
+    return link(about.license_name or about.license, about.license_link)
 
 
 def _weights(material: Material) -> str:
@@ -152,6 +151,6 @@ def known_limits(material: Material) -> str:
         f"**Vocabulary**: {own.vocab_size:,} tokens; text unlike what it was learned from takes more tokens, and is "
         "predicted worse.",
         "**No alignment** of any kind: no instructions, no preferences, no filter.",
-        *material.about.limits,
+        *map(plain, material.about.limits),
     ]
     return bullets(lines)

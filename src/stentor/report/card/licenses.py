@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from stentor.report.card.about import DataSource
+from stentor.report.card.markdown import plain
 
 _SHARE_ALIKE = re.compile(r"(^|[\s/,(-])(cc-by(-nc)?-sa|gfdl|gpl|agpl|lgpl|odbl|ms-rl)", re.IGNORECASE)
 _NON_COMMERCIAL = re.compile(r"(^|-)nc(-|$)", re.IGNORECASE)
@@ -41,28 +42,33 @@ def license_notes(sources: Sequence[DataSource], license_of_model: str) -> list[
     if shared := [source for source in sources if is_share_alike(source.license)]:
         notes.append(_share_alike_note(shared, sources, license_of_model))
     for pattern, what in ((_NON_COMMERCIAL, "non-commercial use"), (_NO_DERIVATIVES, "use without changes")):
-        if found := [source.name for source in sources if pattern.search(source.license)]:
-            notes.append(f"Licensed for {what} alone: {', '.join(found)}. Whether that binds a model is not settled.")
-    if unknown := [source.name for source in sources if source.license in ("", "unknown", "other")]:
-        notes.append(f"**Licence not known**: {', '.join(unknown)}. Ask before you build on it.")
+        if found := [source for source in sources if pattern.search(source.license)]:
+            notes.append(f"Licensed for {what} alone: {_names(found)}. Whether that binds a model is not settled.")
+    if unknown := [source for source in sources if source.license in ("", "unknown", "other")]:
+        notes.append(f"**Licence not known**: {_names(unknown)}. Ask before you build on it.")
     return notes
+
+
+def _names(sources: Sequence[DataSource]) -> str:
+    return plain(", ".join(source.name for source in sources))
 
 
 def _share_alike_note(shared: Sequence[DataSource], sources: Sequence[DataSource], license_of_model: str) -> str:
     whole, part = (sum(source.num_bytes for source in some) for some in (sources, shared))
     share = f" ({part / whole:.1%} of the counted bytes)" if whole and part else ""
-    licences = ", ".join(sorted({source.license for source in shared}))
+    licences = plain(", ".join(sorted({source.license for source in shared})))
     if not license_of_model:
         chosen = "No licence of the weights is stated here; the cautious choice is one of these."
     elif is_share_alike(license_of_model):
-        chosen = f"The weights are released under {license_of_model}, which is share-alike too."
+        chosen = f"The weights are released under {plain(license_of_model)}, which is share-alike too."
     else:
         chosen = (
-            f"The weights are released under {license_of_model}, which is not share-alike: that takes the view that "
-            "weights are no adaptation of the text. Who holds the other view must treat them under the text's licence."
+            f"The weights are released under {plain(license_of_model)}, which is not share-alike: that takes the view "
+            "that weights are no adaptation of the text. Who holds the other view must treat them under the text's "
+            "licence."
         )
     return (
-        f"**Share-alike text**{share}: {', '.join(source.name for source in shared)}, under {licences}. Whether "
+        f"**Share-alike text**{share}: {_names(shared)}, under {licences}. Whether "
         f"weights are an adaptation of the text they were trained on is not settled in law. {chosen} A passage that "
         "the model repeats word for word stays under the licence of its text, with its duty to name the authors: see "
         "[memorisation](#memorisation-and-contamination). This is no legal advice."

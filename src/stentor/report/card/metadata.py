@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from stentor.errors import UserError, missing_extra
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
 LIBRARY, PIPELINE = "transformers", "text-generation"
-_HUB_SOURCE = re.compile(r"hf:([^:]+/[^:]+)")
+_HUB_SOURCE = re.compile(r"(?:^|,)\s*hf:([\w.-]+/[\w.-]+)")
+_MIX = re.compile(r"[^=,]+=[^=,]*(,[^=,]+=[^=,]*)+")
 _NOT_IN_MODEL_INDEX = re.compile(r"_stderr|^alias$|^sample")
 
 
@@ -70,8 +72,9 @@ def eval_results(material: Material) -> list[EvalResult]:
     run = material.subject.run
     if run is not None and run.best and not any("bits_per_byte" in f.value for f in material.results.of("evaluate")):
         results += _of_text("Held-out text of the training", run.best)
+    slugs = _slugs(name for name, *_ in results)
     return [
-        EvalResult(task_type=PIPELINE, task_name="Text generation", dataset_type=_slug(name), dataset_name=name,
+        EvalResult(task_type=PIPELINE, task_name="Text generation", dataset_type=slugs[name], dataset_name=name,
                    metric_type=metric, metric_name=label, metric_value=value)
         for name, metric, label, value in results
     ]  # fmt: skip
@@ -114,12 +117,20 @@ def _of_task(task: Mapping[str, Any]) -> Iterator[_Metric]:
 def text_name(found: Found) -> str:
     """Return what a text that was evaluated is called: by its file's name, else by the source that the result "
     "names."""
-    return found.name or data_name(str(found.value.get("text") or "held-out text"))
+    name, stride = found.name or data_name(str(found.value.get("text") or "held-out text")), found.value.get("stride")
+    return f"{name}, windows {stride} tokens apart" if stride else name
 
 
 def data_name(source: str) -> str:
-    """Return a short name of a source, without the folders that it lies in on somebody's machine."""
-    return source.rstrip("/").rpartition("/")[2].partition(".")[0] or source
+    """Return a short name of a source, without the folders that it lies in on somebody's machine.
+
+    A glob whose last part names nothing, such as `texts/*.txt`, is called by its folder; a mix by all of its parts.
+    """
+    if _MIX.fullmatch(source):
+        return " + ".join(data_name(part.partition("=")[0].strip()) for part in source.split(","))
+    parts = [part for part in re.split(r"[/\\]", source) if part]
+    named = (part.partition(".")[0] for part in reversed(parts))
+    return next((name for name in named if re.search(r"\w", name)), source)
 
 
 def require_valid(data: Mapping[str, Any]) -> None:
@@ -170,5 +181,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "text"
+def _slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return an identifier for each name; the Hub takes results of equal ones for those of one text."""
+    by_slug: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "text"
+        numbered = (f"{slug}-{number}" for number in count(2))
+        by_slug[next(one for one in chain([slug], numbered) if one not in by_slug)] = name
+    return {name: slug for slug, name in by_slug.items()}

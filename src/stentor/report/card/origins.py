@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from stentor.report.card.about import DataSource
 from stentor.report.card.licenses import license_notes
-from stentor.report.card.markdown import bullets, code, facts, fenced, paragraphs, plain, table, time_shown
+from stentor.report.card.markdown import bullets, code, facts, fenced, link, paragraphs, plain, table, time_shown
 from stentor.report.card.phases import FAST, MOST, SMOOTHED_OVER, Phase, phases
 from stentor.report.card.subject import Material
 from stentor.report.results import COLUMNS, result_rows
@@ -16,6 +18,8 @@ from stentor.report.runs import RECIPE_NAME, ComparedRun
 
 CURVES_NAME, DYNAMICS_NAME = "report/curves.png", "report/dynamics.png"
 _MOST_ROWS = 12
+_PART_OF_A_MIX = re.compile(r"[^,\s][^,]*")
+_OF_SOMEBODY = re.compile(r"~[\w.-]*/")
 _HELD_OUT = {"take": "the first {} documents", "hash": "a share of {} of all documents, chosen by their hash"}
 
 
@@ -34,7 +38,7 @@ def data(material: Material) -> str:
 def _source_row(source: DataSource) -> list[str]:
     url = source.url or (f"https://huggingface.co/datasets/{source.dataset}" if source.dataset else "")
     return [
-        f"[{plain(source.name)}]({url})" if url else plain(source.name),
+        link(source.name, url),
         source.role,
         plain(source.license) or "not known",
         f"{source.num_documents:,}" if source.num_documents else "-",
@@ -51,10 +55,11 @@ def _recipe_rows(run: ComparedRun, *, is_stated: bool) -> Iterator[tuple[str, st
     how, _, much = str(settings.get("text.validation", "")).partition(":")
     yield "Held out", _HELD_OUT.get(how, "a source of its own").format(plain(much)) if much else ""
     shortest, most = settings.get("text.min_characters"), settings.get("text.max_bytes")
-    yield "Dropped", f"documents of fewer than {shortest:,} characters" if shortest else ""
-    yield "Read at most", f"{most:,} bytes of text" if most else ""
-    yield "Passes over the text", f"{run.start['num_epochs']:.2f}" if "num_epochs" in run.start else ""
-    yield "Held-out ids, SHA-256", f"`{run.start['held_out_sha256']}`" if "held_out_sha256" in run.start else ""
+    num_epochs, held_out = run.start.get("num_epochs"), run.start.get("held_out_sha256")
+    yield "Dropped", f"documents of fewer than {least} characters" if shortest and (least := _counted(shortest)) else ""
+    yield "Read at most", f"{limit} bytes of text" if most and (limit := _counted(most)) else ""
+    yield "Passes over the text", f"{num_epochs:.2f}" if isinstance(num_epochs, int | float) else ""
+    yield "Held-out ids, SHA-256", code(str(held_out)) if held_out else ""
 
 
 def training(material: Material) -> str:
@@ -75,7 +80,7 @@ def training(material: Material) -> str:
 def _training_rows(run: ComparedRun) -> Iterator[tuple[str, str]]:
     start, settings, numbers = run.start, run.settings, run.to_dict()
     per_token, seen = start.get("flops_per_token"), numbers["tokens_seen"]
-    yield "Updates", f"{numbers['step']:,} of {start.get('num_steps', numbers['step']):,}"
+    yield "Updates", f"{numbers['step']:,} of {_counted(start.get('num_steps')) or format(numbers['step'], ',')}"
     yield "Tokens", f"{seen:,}"
     yield "Tokens an update", _counted(settings.get("train.global_batch_tokens"))
     yield "Optimizer", plain(str(settings.get("train.optimizer", "")))
@@ -177,14 +182,30 @@ def _seen(run: ComparedRun, found: list[Phase]) -> Iterator[str]:
 def recipe_text(run: ComparedRun) -> str:
     """Return a run's recipe, without the folders of the machine that it was run on."""
     text = (run.path / RECIPE_NAME).read_text(encoding="utf-8")
-    for value in run.settings.values():
+    paths = [value for key, value in run.settings.items() if key not in ("name", "description")]
+    for value in paths:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and (short := _without_folders(one)) != one:
-                text = text.replace(f'"{one}"', f'"{short}"')
+                text = text.replace(_quoted(one), _quoted(short))
     return text
 
 
+def _quoted(text: str) -> str:
+    """Write a text as a recipe does."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _without_folders(source: str) -> str:
-    """Return the last part of an absolute path, and anything else as it is."""
-    path = Path(source).expanduser()
+    """Return a source of text, or a path, with the last part alone of each absolute path in it."""
+    return _PART_OF_A_MIX.sub(lambda part: _last_part(part[0]), source)
+
+
+def _last_part(source: str) -> str:
+    """Return the last part of an absolute path, with the `file:` before it, and anything else as it is."""
+    kind, colon, rest = source.partition(":")
+    if kind == "file":
+        return f"{kind}{colon}{_last_part(rest)}"
+    if Path(source).is_absolute() or _OF_SOMEBODY.match(source):
+        return Path(source).name
+    path = PureWindowsPath(source)  # the card may be written on another machine than the run
     return path.name if path.is_absolute() else source

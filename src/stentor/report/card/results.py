@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stentor.errors import UserError, nearest_name
+from stentor.json_text import parse_json
 
 RESULTS_NAME = "results"
 EMISSIONS_NAME = "emissions.csv"
@@ -121,13 +122,15 @@ def _read(path: Path) -> Found:
             fix=f"{nearest_name(kind, COMMANDS)}; name it KIND.json or KIND-NAME.json",
         )
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})", fix="check the path") from None
-    except (ValueError, RecursionError):
+    except ValueError as error:
         raise UserError(
-            f"{path} is not one JSON object", fix=f"write what `{COMMANDS[kind]}` prints on stdout there"
+            f"{path} is not one JSON object ({error})", fix=f"write what `{COMMANDS[kind]}` prints on stdout there"
         ) from None
+    if not _is_finite(value):
+        raise UserError(f"{path} has a number that is not finite", fix="measure it again")
     found = Found(kind, name, path, value)
     found.read(lambda value: value[_NEEDED[kind]])
     return found
@@ -144,8 +147,19 @@ def _read_emissions(path: Path) -> tuple[Mapping[str, str], ...]:
     return rows
 
 
+def _is_finite(value: object) -> bool:
+    """Whether all numbers within a value of JSON are finite; it may be nested as deeply as JSON can be."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            return False
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return True
+
+
 def _is_number(text: object) -> bool:
     try:
-        return isinstance(text, str) and float(text) >= 0
+        return isinstance(text, str) and 0 <= float(text) < math.inf
     except ValueError:
         return False

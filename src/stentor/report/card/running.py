@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stentor.report.card.markdown import fenced, paragraphs, plain
+from stentor.report.card.markdown import code, fenced, paragraphs, plain
 from stentor.report.card.subject import Material, ShippedFile
 
 _TRANSFORMERS = """\
 {imports}from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{place}")
-model, report = AutoModelForCausalLM.from_pretrained("{place}", output_loading_info=True)
+tokenizer = AutoTokenizer.from_pretrained({place})
+model, report = AutoModelForCausalLM.from_pretrained({place}, output_loading_info=True)
 assert not report["missing_keys"] and not report["unexpected_keys"], report  # else weights would be random
 
 inputs = tokenizer("The history of computing began", return_tensors="pt")
@@ -31,7 +33,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
-session = onnxruntime.InferenceSession("{file}")
+session = onnxruntime.InferenceSession({file})
 caches = [one for one in session.get_inputs() if one.name.startswith("past")]
 past = {{one.name: np.zeros([1, one.shape[1], 0, one.shape[3]], np.float32) for one in caches}}  # of nothing read yet
 text = "The history of computing began"
@@ -45,7 +47,7 @@ print(tokenizer.decode(ids))
 _TRANSFORMERS_JS = """\
 import {{ pipeline }} from "@huggingface/transformers";
 
-const generate = await pipeline("text-generation", "{place}", {{ dtype: "{dtype}" }});
+const generate = await pipeline("text-generation", {place}, {{ dtype: "{dtype}" }});
 console.log(await generate("The history of computing began", {{ max_new_tokens: 50, do_sample: true }}));
 """
 
@@ -61,21 +63,27 @@ def _consumers(material: Material) -> Iterator[tuple[str, str]]:
     if subject.named(".safetensors"):
         yield "transformers", _in_transformers(material)
     gguf = [file for file in subject.named(".gguf") if "/" not in file.name]
-    command = f"`stentor export {place} model.gguf --to gguf --dtype q8_0`"
+    command = code(f"stentor export {shlex.quote(place)} model.gguf --to gguf --dtype q8_0", in_table=False)
     if gguf:
-        yield "llama.cpp", fenced(_LLAMA_CPP.format(file=gguf[0].name), "sh")
+        yield "llama.cpp", fenced(_LLAMA_CPP.format(file=shlex.quote(gguf[0].name)), "sh")
     elif subject.named(".safetensors"):
         yield "llama.cpp", f"{command} writes a file for it, and proves it first." + _mapped(material)
     yield from _onnx(material, subject.named(".onnx"))
-    yield "Stentor", paragraphs("On a CPU, without PyTorch:", fenced(_STENTOR.format(place=place), "sh"))
+    yield "Stentor", paragraphs("On a CPU, without PyTorch:", fenced(_STENTOR.format(place=shlex.quote(place)), "sh"))
 
 
 def _in_transformers(material: Material) -> str:
+    place = _literal(material.plain_folder)
     if not material.subject.is_tokenmonster:
-        return fenced(_TRANSFORMERS.format(place=material.plain_folder, imports=""), "python")
+        return fenced(_TRANSFORMERS.format(place=place, imports=""), "python")
     imports = "import stentor.hf  # registers the TokenMonster tokenizer\n"
     words = "transformers has no TokenMonster; `pip install 'stentor[hf]'` brings it. No `trust_remote_code` is needed."
-    return paragraphs(words, fenced(_TRANSFORMERS.format(place=material.plain_folder, imports=imports), "python"))
+    return paragraphs(words, fenced(_TRANSFORMERS.format(place=place, imports=imports), "python"))
+
+
+def _literal(text: str) -> str:
+    """Return a text as a string of Python or JavaScript."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _mapped(material: Material) -> str:
@@ -87,18 +95,15 @@ def _mapped(material: Material) -> str:
 def _onnx(material: Material, files: list[ShippedFile]) -> Iterator[tuple[str, str]]:
     place = material.place
     if not files:
-        yield (
-            "onnxruntime and transformers.js",
-            f"`stentor export {place} {material.subject.folder.absolute().name}-onnx --to onnx` writes a folder for "
-            "both.",
-        )
+        words = ["stentor", "export", place, f"{material.subject.folder.absolute().name}-onnx", "--to", "onnx"]
+        yield "onnxruntime and transformers.js", f"{code(shlex.join(words), in_table=False)} writes a folder for both."
         return
-    yield "onnxruntime", fenced(_ONNXRUNTIME.format(file=files[0].name), "python")
+    yield "onnxruntime", fenced(_ONNXRUNTIME.format(file=_literal(files[0].name)), "python")
     if material.subject.is_tokenmonster:
         yield "transformers.js", "It has no TokenMonster, and cannot turn text into this model's ids."
         return
     dtype = "q8" if any("quantized" in file.name for file in files) else "fp32"
-    yield "transformers.js", fenced(_TRANSFORMERS_JS.format(place=place, dtype=dtype), "js")
+    yield "transformers.js", fenced(_TRANSFORMERS_JS.format(place=_literal(place), dtype=dtype), "js")
 
 
 def _proof(material: Material) -> str:
@@ -115,5 +120,5 @@ def _proof(material: Material) -> str:
             f"{proof['num_strings']:,} mixed strings, largest difference of a logit at {proof['num_positions']} "
             f"positions {proof['stored']['max_logit_difference']:.2g}."
         )
-    except (KeyError, TypeError, ValueError):  # of a version whose words are others
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a version whose words are others
         return ""

@@ -17,8 +17,27 @@ _ENDS = {
     "stop": "ended before a stop text",
     "context": "ended with the context",
 }
-_SHOWN_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty")
-_NO_EFFECT = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "presence_penalty": 0.0}
+_NO_EFFECT: Mapping[str, Any] = {
+    "max_new_tokens": None,
+    "min_new_tokens": 0,
+    "temperature": None,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "repetition_penalty": None,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": {},
+    "ignore_eos": False,
+    "stop": [],
+    "seed": None,
+    "dtype": None,
+    "cache_dtype": "float32",
+    "num_threads": None,
+    "device": None,
+}
+"""All that a text depends on, each with the value that is not worth a word."""
 
 
 def samples(material: Material) -> str:
@@ -32,12 +51,10 @@ def samples(material: Material) -> str:
 
 def _sample(value: Value) -> list[str]:
     settings = value["settings"]
-    used = [name for name in _SHOWN_SETTINGS if settings[name] != _NO_EFFECT.get(name)]
-    made_with = ["max_new_tokens", *used, "seed", "dtype", "num_threads", "device"]
+    used = [(name, settings.get(name, nothing)) for name, nothing in _NO_EFFECT.items()]
     parts = [
-        f"**Prompt**: {code(value['prompt'])}",
-        "Settings: "
-        f"{', '.join(f'{name} {plain(str(settings[name]))}' for name in made_with if settings[name] is not None)}",
+        f"**Prompt**: {code(value['prompt'], in_table=False)}",
+        f"Settings: {', '.join(f'{name} {plain(str(value))}' for name, value in used if value != _NO_EFFECT[name])}",
     ]
     for completion in value["completions"]:
         parts += [fenced(completion["text"], "text"), _cost(completion)]
