@@ -17,7 +17,17 @@ from pathlib import Path
 from stentor.artifacts import write_file
 
 RESULTS = Path(__file__).parent / "results"
-VERSIONS_OF = ("torch", "transformers", "tokenizers", "numpy", "numba", "gguf", "onnxruntime", "xllamacpp", "llama-cpp-python")
+VERSIONS_OF = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "numba",
+    "gguf",
+    "onnxruntime",
+    "xllamacpp",
+    "llama-cpp-python",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
