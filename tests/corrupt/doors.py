@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 Content = dict[str, str]
-ONNX_PROBES: list[tuple[list[int], int]] = [([1, 2, 3], 0), ([4], 3)]
+ONNX_PROBES: list[tuple[list[int], int]] = [([1, 2], 0), ([3], 2)]
 """Tokens that a graph reads, and where they begin."""
 PROBES = [b"The cat's HAT, 12 o'clock\n", "caf\u00e9 \u4e2d\u6587 \U0001f600".encode(), bytes(range(256)), b"\xff\xc3"]
 

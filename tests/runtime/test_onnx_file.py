@@ -20,9 +20,9 @@ CONFIG = ModelConfig(vocab_size=300, hidden_size=64, intermediate_size=128, max_
 LARGEST = 300
 
 
-def file_of(path, *constants, operation="Range", inputs=("zero", "many", "one")):
+def file_of(path, *constants, operation="Range", **attributes):
     """Write a graph of one node, and return its file."""
-    node = helper.make_node(operation, list(inputs), ["made"])
+    node = helper.make_node(operation, ["zero", "many", "one"], ["made"], **attributes)
     made = helper.make_tensor_value_info("made", TensorProto.INT64, None)
     model = helper.make_model(helper.make_graph([node], "graph", [], [made], list(constants)))
     path.write_bytes(model.SerializeToString())
@@ -80,6 +80,25 @@ def test_the_largest_size_counts_whichever_it_is(path, field):
     check_onnx(file_of(path, raw("many", 1000)), config)
     with pytest.raises(UserError, match="no such size"):
         check_onnx(file_of(path, raw("many", 1001)), config)
+
+
+# --- attributes ---
+
+
+@pytest.mark.parametrize("axis", [-(1 << 31), -1, 0, 2, (1 << 31) - 1])
+def test_attributes_of_32_bits_are_taken(path, axis):
+    check_onnx(file_of(path, operation="Softmax", axis=axis), CONFIG)
+
+
+@pytest.mark.parametrize("axis", [1 << 31, -(1 << 31) - 1, 1 << 62, -(1 << 63)])
+def test_larger_attributes_are_refused(path, axis):
+    with pytest.raises(UserError, match=rf"m\.onnx is damaged: an attribute is {axis}, more than 32 bits hold"):
+        check_onnx(file_of(path, operation="Softmax", keepdims=1, axis=axis), CONFIG)
+
+
+def test_lists_and_other_attributes_may_be_any(path):
+    """The ends of a slice, in old graphs, say `to the end` by the largest number."""
+    check_onnx(file_of(path, operation="Slice", ends=[(1 << 63) - 1], alpha=1e30, mode="any"), CONFIG)
 
 
 # --- weights ---

@@ -264,6 +264,15 @@ def test_another_model_s_config_is_refused(folder, tmp_path):
         load(copy)
 
 
+@pytest.mark.parametrize("head_dim", ["4", "1e999", str(1 << 62), str(1 << 64)])
+def test_a_config_of_other_heads_is_refused_before_there_are_any(folder, tmp_path, head_dim):
+    copy = copied(folder, tmp_path)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(re.sub(r'"head_dim": \d+', f'"head_dim": {head_dim}', text))
+    with pytest.raises(UserError, match=r"differ in past_key_values\.0\.key|is not a whole config\.json"):
+        load(copy)
+
+
 def test_a_graph_of_something_else_is_refused(folder, tmp_path):
     copy = copied(folder, tmp_path)
     model = onnx.load(copy / "onnx" / "model.onnx")

@@ -21,7 +21,8 @@ _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 """How a field is written; its tag is this and 8 times its number."""
 _MODEL_GRAPH = 7 << 3 | _BYTES
 _GRAPH_NODE, _GRAPH_CONSTANT = 1 << 3 | _BYTES, 5 << 3 | _BYTES
-_NODE_INPUT, _NODE_OPERATION = 1 << 3 | _BYTES, 4 << 3 | _BYTES
+_NODE_INPUT, _NODE_OPERATION, _NODE_ATTRIBUTE = 1 << 3 | _BYTES, 4 << 3 | _BYTES, 5 << 3 | _BYTES
+_ATTRIBUTE_WHOLE = 3 << 3 | _NUMBER
 _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_DATA = 2 << 3 | _NUMBER, 8 << 3 | _BYTES, 9 << 3 | _BYTES
 _TENSOR_FLOATS, _TENSOR_WHOLES = 4 << 3 | _BYTES, 7 << 3 | _BYTES
 _TYPES = {1: "<f4", 7: "<i8", 10: "<f2"}
@@ -59,8 +60,9 @@ def check_onnx(path: Path, config: ModelConfig) -> None:
         parts = [part for tag, graph in _fields(data.data) if tag == _MODEL_GRAPH for part in _fields(graph)]
         constants = dict(_constant(part) for tag, part in parts if tag == _GRAPH_CONSTANT)
         _require_finite(constants)
-        for node in (part for tag, part in parts if tag == _GRAPH_NODE):
-            _require_size(list(_fields(node)), constants, _largest_size(config))
+        for node in (list(_fields(part)) for tag, part in parts if tag == _GRAPH_NODE):
+            _require_attributes(node)
+            _require_size(node, constants, _largest_size(config))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}", fix=_FIX) from None
 
@@ -77,18 +79,32 @@ def _constant(tensor: memoryview) -> tuple[bytes, NDArray]:
 
 
 def _listed(numbers: memoryview | bytes) -> NDArray[np.int64]:
-    """Return whole numbers that are written one by one, a negative one as what it lacks to 2 to the 64."""
+    """Return whole numbers that are written one by one."""
     values, place = [], 0
     while place < len(numbers):
         value, place = _varint(numbers, place)
-        values.append(value & (1 << 64) - 1)
-    return np.array(values, dtype=np.uint64).astype(np.int64)
+        values.append(_signed(value))
+    return np.array(values, dtype=np.int64)
+
+
+def _signed(value: int) -> int:
+    """Return a whole number as it is meant: a negative one is written as what it lacks to 2 to the 64."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _require_finite(constants: dict[bytes, NDArray]) -> None:
     for name, values in constants.items():
         if values.size > 1 and not np.isfinite(values).all():  # a number alone may be what a mask is made of
             raise ValueError(f"{name.decode(errors='replace'):.80} holds NaN or infinity")
+
+
+def _require_attributes(node: list[_Field]) -> None:
+    """Refuse an axis, or the like, of which onnxruntime would take the lower half without a word."""
+    for attribute in (value for tag, value in node if tag == _NODE_ATTRIBUTE):
+        for value in (_signed(value) for tag, value in _fields(attribute) if tag == _ATTRIBUTE_WHOLE):
+            if not -(1 << 31) <= value < 1 << 31:
+                raise ValueError(f"an attribute is {value}, more than 32 bits hold")
 
 
 def _require_size(node: list[_Field], constants: dict[bytes, NDArray], largest: int) -> None:

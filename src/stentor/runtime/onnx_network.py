@@ -173,13 +173,18 @@ def _reason(error: Exception) -> str:
 
 def _require_signature(session: Any, config: ModelConfig, path: Path) -> None:
     """Refuse a graph that does not take and give what we give and take."""
-    found = [[value.name for value in values] for values in (session.get_inputs(), session.get_outputs())]
+    given, made = session.get_inputs(), session.get_outputs()
     # The names of an absurd number of layers would fill the memory.
-    past = past_names(replace(config, num_hidden_layers=min(config.num_hidden_layers, len(found[0]))))
+    past = past_names(replace(config, num_hidden_layers=min(config.num_hidden_layers, len(given))))
     inputs = ["input_ids", "attention_mask", "position_ids", *past]
     outputs = ["logits", *(name.replace("past_key_values", "present") for name in past)]
-    if found != [inputs, outputs]:
+    found = [value.name for value in given], [value.name for value in made]
+    if found != (inputs, outputs):
         wrong = sorted({*inputs, *outputs} ^ {*found[0], *found[1]}) or ["their order"]
+    else:
+        heads = [config.num_key_value_heads, config.head_dim]
+        wrong = [value.name for value in given[-len(past) :] if value.shape[1::2] != heads]
+    if wrong:
         raise UserError(
             f"{path} is not the graph that its {CONFIG_NAME} describes: its inputs and outputs differ in {wrong[0]}",
             fix="use the files of one export, made by `stentor export MODEL FOLDER --to onnx`",
