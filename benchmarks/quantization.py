@@ -48,7 +48,7 @@ def claims_of(rows: dict[str, Row]) -> list[Claim]:
     first = rows["float32"]
     claims = [
         Claim(
-            what=f"{name}: added to float32, {row.size_bytes / 1e6:.1f} MB",
+            what=f"{name}: added to float32",
             value=row.added_bits_per_byte,
             unit="bits/byte",
             better="lower",
@@ -56,6 +56,18 @@ def claims_of(rows: dict[str, Row]) -> list[Claim]:
         )
         for name, row in rows.items()
         if row is not first
+    ]
+    claims += [
+        Claim(
+            what=f"{name}: size",
+            value=row.size_bytes / 1e6,
+            unit="MB",
+            better="lower",
+            peer="float32",
+            peer_value=first.size_bytes / 1e6,
+        )
+        for name, row in rows.items()
+        if row.size_bytes < first.size_bytes and not name.endswith("plain scales")
     ]
     for dtype in ("q4_0", "q5_0"):
         plain, ours = rows[PLAIN.format(dtype)], rows.get(f"gguf {dtype}, calibrated")

@@ -38,7 +38,7 @@ class Headline(NamedTuple):
         label: of the row.
         name: of the result.
         what: the claim.
-        peer: whom it is shown beside: a claim's peer that begins so, or a claim of the same result.
+        peer: whom it is shown beside: a claim's peer that begins so, or a claim of the same result; empty for nobody.
         peer_label: what the README calls it.
         form: of the numbers.
     """
@@ -52,8 +52,12 @@ class Headline(NamedTuple):
 
 
 HEADLINES = (
+    Headline("The model that ships, on text it never saw, bits per byte", "flagship",
+             "held-out text, float32, the end of the run", "", "", "{:.3f}"),
     Headline("Held-out text after 240M tokens, bits per byte", "recipe_budget", "qwen3",
              "the reference's recipe", "the reference's recipe, same data and budget", "{:.3f}"),
+    Headline("The model that ships, as a file of four bits, MB", "quantization", "gguf q4_0, calibrated: size",
+             "float32", "in float32", "{:.1f}"),
     Headline("Training on an H200, tokens/s", "train_throughput", "train, AdamW, 32,768 tokens per step",
              "transformers, torch.compile reduce-overhead", "transformers, compiled", "{:,.0f}"),
     Headline("Training on two CPU cores, tokens/s", "cpu_training", "train on a CPU, bfloat16",
@@ -83,9 +87,10 @@ def headlines(found: dict[str, dict[str, Any]]) -> str:
         claims = [claim for claim in result["claims"] if claim["what"] == row.what]
         peers = [claim["peer_value"] for claim in claims if (claim["peer"] or "").startswith(row.peer)]
         peers += [claim["value"] for claim in result["claims"] if claim["what"] == row.peer]
-        ours, theirs = (row.form.format(value) for value in (claims[0]["value"], peers[0]))
+        ours, *theirs = (row.form.format(value) for value in (claims[0]["value"], *peers[: bool(row.peer)]))
+        beside = f"{theirs[0]} ({row.peer_label})" if theirs else ""
         machine = result["machine"].replace("Linux x86_64, ", "").replace("(R)", "")
-        rows.append(f"| {row.label} | **{ours}** | {theirs} ({row.peer_label}) | {machine} |")
+        rows.append(f"| {row.label} | **{ours}** | {beside} | {machine} |")
     return "\n".join(rows) + "\n"
 
 
