@@ -81,6 +81,14 @@ def make_tensors(config):
     }
 
 
+def test_bitsandbytes_does_not_tell_of_each_product(even_model, caplog):
+    pytest.importorskip("bitsandbytes")
+    opened = open_bitsandbytes(even_model, "int8")
+    with torch.inference_mode():
+        opened(torch.ones((1, 4), dtype=torch.long))
+    assert "inputs will be cast" not in caplog.text
+
+
 @pytest.mark.parametrize("form", BITSANDBYTES)
 def test_bitsandbytes_has_the_layers_in_few_bits_and_the_ends_as_they_were(even_model, form):
     pytest.importorskip("bitsandbytes")

@@ -5,6 +5,7 @@ Nothing is written. The folder is a plain one, of any dtype, and whoever opens i
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ def open_bitsandbytes(folder: str | Path, form: str, *, device: str = "cpu") -> 
         import bitsandbytes  # noqa: F401
     except ImportError:
         raise missing_extra("bitsandbytes", "bnb", needed_for=f"the form {form}") from None
+    # Before each product of another dtype it says that inputs are cast to float16: no news, and thousands of lines.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     dtype = torch.float16 if device == "cuda" else torch.float32
     wanted: dict[str, Any] = dict(BITSANDBYTES[form])
     if form == "nf4":
