@@ -108,11 +108,16 @@ def all_claims(found: dict[str, dict[str, Any]]) -> str:
             "| what | measured | beside it, in the same run | target |", "| --- | --- | --- | --- |",
         ]  # fmt: skip
         for claim in result["claims"]:
-            peer = f"{claim['peer']}: {claim['peer_value']:.4g}" if claim["peer"] else ""
+            peer = f"{claim['peer']}: {shown(claim['peer_value'])}" if claim["peer"] else ""
             sign = {"lower": "at most", "higher": "at least"}[claim["better"]]
-            target = f"{sign} {claim['target']:.4g}" if claim["target"] is not None else ""
-            lines.append(f"| {claim['what']} | {claim['value']:.4g} {claim['unit']} | {peer} | {target} |")
+            target = f"{sign} {shown(claim['target'])}" if claim["target"] is not None else ""
+            lines.append(f"| {claim['what']} | {shown(claim['value'])} {claim['unit']} | {peer} | {target} |")
     return "\n".join(lines) + "\n"
+
+
+def shown(value: float) -> str:
+    """Return a number with four digits or, of a large one, with all before its point."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def curves() -> dict[str, tuple[list[int], list[float]]]:
