@@ -139,6 +139,7 @@ CONTAMINATION = {
 }
 MEMORIZATION = {
     "model": "m",
+    "training": "corpus/train.jsonl.zst",
     "num_samples": 200,
     "num_documents": 50_526,
     "num_prompt_tokens": 32,

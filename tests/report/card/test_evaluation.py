@@ -179,3 +179,12 @@ def test_a_task_of_lm_eval_without_an_error_has_a_dash(material, put):
     results = read_results(put(evaluate={"model": "m", "tasks": [task]}))
     text = evaluation(dataclasses.replace(material, results=results))
     assert "| a\\|b | acc,none | 0.5000 | - |" in text
+
+
+def test_each_text_that_was_tried_by_heart_is_named(material):
+    (found,) = material.results.of("memorization")
+    held_out = dataclasses.replace(found, name="val", value={**found.value, "training": "corpus/held-out.jsonl"})
+    said = seen_before(dataclasses.replace(material, results=Results((found, held_out))))
+    assert "Text: train." in said
+    assert "Text: held-out." in said
+    assert "training documents" not in said.partition("### Memorisation")[2]

@@ -266,13 +266,14 @@ def _overlap(value: Value) -> str:
 
 
 def _by_heart(value: Value) -> str:
-    return paragraphs(facts(_heart_rows(value)), "The longest says:", fenced(value["longest_text"]))
+    text = plain(data_name(str(value["training"])))
+    return paragraphs(f"Text: {text}.", facts(_heart_rows(value)), "The longest says:", fenced(value["longest_text"]))
 
 
 def _heart_rows(value: Value) -> Iterator[tuple[str, str]]:
     yield (
         "Tried",
-        f"{value['num_samples']:,} of {value['num_documents']:,} training documents, each from a random place: "
+        f"{value['num_samples']:,} of {value['num_documents']:,} documents, each from a random place: "
         f"{value['num_prompt_tokens']} tokens are given, and greedy text is compared with what follows",
     )
     yield "Tokens that follow word for word, mean", f"{value['mean_tokens']:.2f}"
