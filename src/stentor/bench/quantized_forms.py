@@ -25,7 +25,7 @@ from stentor.runtime.network import CachedNetwork
 if TYPE_CHECKING:
     from stentor.export.source import Source
 
-POSITION, NEW_TOKENS, REPEATS = 128, 16, 2
+POSITION, NEW_TOKENS, REPEATS = 128, 16, 5
 """Where tokens are timed: after so many, so many of them, so often."""
 _LONG_SECONDS = 2
 """What takes longer than this is timed once."""
