@@ -55,7 +55,8 @@ TAIL = """
 
 Its card, `src/stentor/models/stentor-12m/README.md`, is written by `stentor card` from the log, the recipe, `card.toml`
 and the files of `results/` in `benchmarks/results/stentor-12m/`; a test writes it once more and compares. `measure.sh`
-there has every command, and `train.sh` those that trained it. Memorisation was measured on the first 4,000 documents of `edu-train-000`.
+there has every command, and `train.sh` those that trained it. Memorisation was measured on the first 4,000 documents of
+`edu-train-000`.
 """
 
 
