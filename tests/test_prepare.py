@@ -262,7 +262,8 @@ def test_other_kinds_of_tokenizer_are_trained(watched, recipe, tmp_path, kind):
     prepared = watched(with_tokenizer(recipe, kind=kind, vocab_size=310), tmp_path / "data")
     assert prepared.tokenizer.vocab_size == 310
     assert Tokenizer.load(tmp_path / "data" / "tokenizer").sha256 == prepared.tokenizer.sha256
-    assert watched.stages == STAGES
+    # On a slow machine it is also said how far the vocabulary is.
+    assert [stage for stage in watched.stages if ": " not in stage] == STAGES
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == sorted(FOLDERS)
 
 

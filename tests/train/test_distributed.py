@@ -280,7 +280,7 @@ def test_the_same_two_processes_give_the_same_bytes(both, pair, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "relative"),
     [
-        ({"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "mask_across_documents": True}, 1e-2),
+        ({"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "mask_across_documents": True}, 2e-2),
         ({"precision": "float16", "global_batch_tokens": 32, "tokens": 15 * 32}, 1e-2),
     ],
     ids=["muon, averaged, INT8", "float16, one sequence a step"],
