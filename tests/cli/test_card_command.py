@@ -30,6 +30,7 @@ def test_a_run_gets_a_card(cli, run):
     assert cli("card", run, "--force").code == 0
 
 
+@pytest.mark.slow
 def test_what_commands_print_fills_it(cli, world, run, tmp_path):
     results = tmp_path / "results"
     text = cli("evaluate", run, world.text, "--json").out

@@ -7,6 +7,7 @@ import pytest
 from stentor.export import source
 from stentor.export.onnx import export_onnx
 
+pytestmark = pytest.mark.slow
 PLAIN, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"
 ASKING = {
     "generate": ["generate", "A cat", "--model", "MODEL"],

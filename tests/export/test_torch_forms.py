@@ -89,6 +89,7 @@ def test_bitsandbytes_does_not_tell_of_each_product(even_model, caplog):
     assert "inputs will be cast" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", BITSANDBYTES)
 def test_bitsandbytes_has_the_layers_in_few_bits_and_the_ends_as_they_were(even_model, form):
     pytest.importorskip("bitsandbytes")

@@ -20,6 +20,7 @@ def shipped() -> Path:
     return ROOT / "src" / "stentor" / "models" / NAME
 
 
+@pytest.mark.slow
 def test_the_shipped_card_is_what_its_command_writes(shipped, tmp_path):
     folder = shutil.copytree(shipped, tmp_path / NAME, ignore=shutil.ignore_patterns("report"))
     written = write_card(folder, run_dir=RUN, results_dir=RUN / "results", about_path=RUN / "card.toml", replace=True)
