@@ -143,6 +143,7 @@ def test_the_report_holds_the_numbers(finished):
     check_report(result)
 
 
+@pytest.mark.slow
 def test_a_second_call_reuses_data_and_training(finished):
     ran, first = finished
     before = ran.made()

@@ -32,6 +32,7 @@ def test_json_holds_the_evaluation_and_the_baselines(cli, world):
     assert value["num_bytes"] == sum(len(text.encode()) for text in texts)
 
 
+@pytest.mark.slow
 def test_the_log_and_the_evaluation_of_the_held_out_file_agree(cli, world):
     held_out = world.data / "corpus" / "validation.jsonl.zst"
     value = cli("evaluate", world.run, held_out, "--no-baselines", "--json").value

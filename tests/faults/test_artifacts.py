@@ -142,6 +142,7 @@ def test_file_is_old_or_new_wherever_the_machine_dies(tmp_path, old):
     assert fatal_call > 5
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 @pytest.mark.parametrize("old", [None, "old"])
