@@ -233,10 +233,13 @@ def files_sha256(run: Path, step: int) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def assert_close(run: Path, twin: Path, *, relative: float = RELATIVE) -> None:
+def assert_close(run: Path, twin: Path, *, relative: float = RELATIVE, of_norms: float | None = None) -> None:
+    """Compare updates and evaluations; `of_norms` is of the gradients' norms alone, where they may differ by more."""
     ours, theirs = trace(run), trace(twin)
     assert [row[0] for row in ours] == list(range(1, STEPS + 1))
-    np.testing.assert_allclose(ours, theirs, rtol=relative)
+    np.testing.assert_allclose([row[:-1] for row in ours], [row[:-1] for row in theirs], rtol=relative)
+    norms, expected = ([row[-1] for row in rows] for rows in (ours, theirs))
+    np.testing.assert_allclose(norms, expected, rtol=of_norms or relative)
     for mine, other in zip(records(run, "evaluation"), records(twin, "evaluation"), strict=True):
         assert mine.pop("loss_nats") == pytest.approx(other.pop("loss_nats"), rel=relative)
         for key in ("step", "tokens_seen", "num_tokens", "num_bytes"):
@@ -280,7 +283,7 @@ def test_the_same_two_processes_give_the_same_bytes(both, pair, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "relative"),
     [
-        ({"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "mask_across_documents": True}, 2e-2),
+        ({"optimizer": "muon", "average_decay": 0.9, "fake_quantize": "int8", "mask_across_documents": True}, 1e-2),
         ({"precision": "float16", "global_batch_tokens": 32, "tokens": 15 * 32}, 1e-2),
     ],
     ids=["muon, averaged, INT8", "float16, one sequence a step"],
@@ -290,7 +293,10 @@ def test_every_kind_of_step_is_shared(recipe, tiny_shards, pair, tmp_path, chang
     assert first["weights"] == second["weights"]
     assert first["state"] == second["state"]
     twin = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **changes))
-    assert_close(tmp_path / "both", train(twin, tiny_shards, tmp_path / "alone"), relative=relative)
+    # Where weights are rounded to INT8, a last bit tips some over: on one kind of CPU a norm then differs by 1.15 %.
+    of_norms = 2e-2 if "fake_quantize" in changes else relative
+    alone = train(twin, tiny_shards, tmp_path / "alone")
+    assert_close(tmp_path / "both", alone, relative=relative, of_norms=of_norms)
 
 
 def test_what_teachers_expect_is_asked_by_both_and_read_by_both(recipe, tiny_shards, alone, pair, tmp_path):

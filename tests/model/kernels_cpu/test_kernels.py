@@ -44,13 +44,13 @@ def results(function, tensors, way) -> list[torch.Tensor]:
     return [x.detach().float() for x in found if x is not None]
 
 
-def check(function, *tensors: torch.Tensor) -> None:
+def check(function, *tensors: torch.Tensor, smallest: float = 0.1) -> None:
+    """Compare values and gradients with the plain way, by the largest of each or by `smallest`."""
     found, expected = (results(function, tensors, way) for way in (Way.CPU, Way.PLAIN))
     tolerance = 3e-5 if tensors[0].dtype == torch.float32 else 3e-2
     for ours, exact in zip(found, expected, strict=True):
         assert ours.shape == exact.shape
-        # Where parts cancel, as in the gradient of a lone key, their rounding is left.
-        assert (ours - exact).abs().max() <= tolerance * exact.abs().max().clamp(min=0.2)
+        assert (ours - exact).abs().max() <= tolerance * exact.abs().max().clamp(min=smallest)
 
 
 @settings(max_examples=15)
@@ -88,7 +88,9 @@ def test_turn_heads(dtype, tokens, keys, shared, half, normalises, seed):
 def test_attention(dtype, tokens, keys, shared, head_dim, seed):
     heads = keys * shared, keys, keys
     inputs = (drawn(1, n, tokens, head_dim, dtype=dtype, seed=seed + place) for place, n in enumerate(heads))
-    check(lambda *given, way=None: attend_causally(*given[:3], way=given[3]), *inputs)
+    # A lone key has no gradient: what is left of it is the rounding of two parts of about 1 that cancel.
+    smallest = 0.2 if tokens == 1 and dtype != torch.float32 else 0.1
+    check(lambda *given, way=None: attend_causally(*given[:3], way=given[3]), *inputs, smallest=smallest)
 
 
 @settings(max_examples=15)
