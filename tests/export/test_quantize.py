@@ -18,6 +18,7 @@ from stentor.export.quantize import (
     require_rows,
     rounded_activations,
     stored_type,
+    sum_errors,
 )
 from stentor.model.names import EMBEDDING, HEAD
 from stentor.model.quantized import BLOCK_DTYPES, Quantized
@@ -213,3 +214,14 @@ def test_the_matrix_that_makes_the_logits_is_never_coarser_than_q8_0(is_tied):
         assert activation_dtype(dtype) == "q8_0"
     for dtype in ("float32", "float16", "q8_0"):
         assert dtype_of(EMBEDDING, dtype, is_tied=True, num_layers=2) == activation_dtype(dtype) == dtype
+
+
+def test_sums_are_held_in_float16():
+    values = np.random.default_rng(0).normal(size=(3, 96)).astype(np.float32)
+    values[1, 32:64] = 0
+    errors = sum_errors(values)
+    assert errors.shape == (3, 3)
+    assert errors[1, 1] == 0
+    held = errors + rounded_activations(values, "q8_0").reshape(3, 3, 32).sum(axis=-1)
+    assert np.allclose(held, held.astype(np.float16).astype(np.float32), rtol=0, atol=1e-5)
+    assert 0 < np.abs(errors).max() < 0.05

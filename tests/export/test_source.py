@@ -42,19 +42,21 @@ def test_our_logits_are_the_networks(tiny, models, tmp_path):
     assert np.array_equal(our_logits(tiny.config, tiny.tensors, question), expected.numpy())
 
 
-def test_rounding_reaches_every_product_and_only_there(tiny, tmp_path):
+def test_another_product_stands_for_every_one_and_only_there(tiny, tmp_path):
     question = make_question(tiny, tmp_path)
     calls = []
 
-    def rounding(values, _):
+    def product(values, matrix):
         calls.append(tuple(values.shape))
-        return values
+        return torch.nn.functional.linear(values, matrix)
 
     plain = our_logits(tiny.config, tiny.tensors, question)
-    assert np.array_equal(our_logits(tiny.config, tiny.tensors, question, rounding=rounding), plain)
+    assert np.array_equal(our_logits(tiny.config, tiny.tensors, question, product=product), plain)
     # Each layer: query/key/value, attention output, gate/up, down; and the head.
     assert len(calls) == 4 * tiny.config.num_hidden_layers + 1
-    zeroed = our_logits(tiny.config, tiny.tensors, question, rounding=lambda values, _: torch.zeros_like(values))
+    zeroed = our_logits(
+        tiny.config, tiny.tensors, question, product=lambda *given: 0 * torch.nn.functional.linear(*given)
+    )
     assert not zeroed.any()
     assert torch.nn.functional.linear(torch.ones(1, 1), torch.ones(1, 1)) == 1
 

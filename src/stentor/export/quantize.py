@@ -13,6 +13,7 @@ from stentor.errors import UserError
 from stentor.export.ggml import quantize_rows
 from stentor.model.k_quants import SUPER_BLOCK_DTYPES
 from stentor.model.names import EMBEDDING, HEAD
+from stentor.model.quantized import BLOCK_SIZE
 
 STORED_TYPES = {
     "float16": GGMLQuantizationType.F16,
@@ -89,6 +90,22 @@ def rounded_activations(values: NDArray[np.float32], dtype: str) -> NDArray[np.f
     steps = np.divide(np.float32(-127), top, out=np.zeros_like(top), where=top != 0)
     whole = np.minimum(np.rint(blocks * steps), np.float32(127))
     return np.divide(whole, steps, out=np.zeros_like(blocks), where=steps != 0).reshape(values.shape)
+
+
+def has_minima(dtype: str) -> bool:
+    """Whether blocks of `dtype` begin at a least value of their own, which llama.cpp multiplies by a sum of inputs."""
+    return dtype.endswith("_1")
+
+
+def sum_errors(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return by how much sums [..., blocks] of inputs differ in llama.cpp, which holds them in float16, from those of
+    `rounded_activations`. Reference: `quantize_row_q8_1_ref` of ggml.
+    """
+    blocks = values.reshape(*values.shape[:-1], -1, BLOCK_SIZE)
+    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
+    steps = np.divide(blocks, scales[..., None], out=np.zeros_like(blocks), where=scales[..., None] != 0)
+    held = (scales * np.rint(steps).sum(axis=-1)).astype(np.float16).astype(np.float32)
+    return held - as_stored(values, "q8_0").reshape(blocks.shape).sum(axis=-1)
 
 
 def stored_type(shape: tuple[int, ...], dtype: str) -> GGMLQuantizationType:

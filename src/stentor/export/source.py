@@ -98,7 +98,7 @@ def our_logits(
     tensors: Mapping[str, Tensor],
     question: Question,
     *,
-    rounding: Callable[[Tensor, Tensor], Tensor] | None = None,
+    product: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """Return our network's logits [positions, vocabulary].
 
@@ -106,24 +106,24 @@ def our_logits(
         config: the model's sizes.
         tensors: its weights under Hugging Face's names.
         question: the window and the positions.
-        rounding: what the consumer does to the input of a matrix product, the first argument; the second is the matrix.
+        product: what the consumer makes of the input of a matrix product, the first argument, and of the matrix.
     """
     model = build_model(config, tensors, origin="the model to export")
-    with torch.inference_mode(), _RoundedProducts(rounding) if rounding else nullcontext():
+    with torch.inference_mode(), _Products(product) if product else nullcontext():
         logits_TV = model(torch.tensor([question.window]))[0]
     return logits_TV[question.positions].numpy()
 
 
-class _RoundedProducts(TorchFunctionMode):
-    """Round the activations that enter every linear layer, as a consumer with narrow arithmetic does."""
+class _Products(TorchFunctionMode):
+    """Compute every linear layer, none of which has a bias, as a consumer with narrow arithmetic does."""
 
-    def __init__(self, rounding: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self._rounding = rounding
+        self._product = product
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.linear:
-            args = (self._rounding(*args[:2]), *args[1:])
+            return self._product(*args[:2])
         return func(*args, **(kwargs or {}))
